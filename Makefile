@@ -1,0 +1,58 @@
+# One command each for the demo, the tests, the benches and the documentation.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+STAMPS := $(VENV)/stamps
+BUILD_REQUIREMENTS := "cmake>=3.24" "ninja>=1.10" "scikit-build-core>=0.11" "nanobind>=2.4" "cmeel-eigen>=3.4"
+CXX_FILES = $(shell find cpp -name '*.cpp' -o -name '*.hpp')
+
+.PHONY: demo test lint bench docs stub dev clean
+
+# Without build isolation the install keeps its CMake tree, so an import of the package rebuilds
+# whatever C++ source has changed since.
+$(STAMPS)/venv:
+	$(PYTHON) -m venv $(VENV)
+	mkdir -p $(STAMPS)
+	$(PIP) $(BUILD_REQUIREMENTS)
+	touch $@
+
+$(STAMPS)/demo: $(STAMPS)/venv pyproject.toml
+	$(PIP) --no-build-isolation --editable ".[examples,report]"
+	touch $@
+
+$(STAMPS)/test: $(STAMPS)/venv pyproject.toml
+	$(PIP) --no-build-isolation --editable ".[test,examples,report]"
+	touch $@ $(STAMPS)/demo
+
+$(STAMPS)/docs: $(STAMPS)/demo
+	$(PIP) --no-build-isolation --editable ".[docs]"
+	touch $@
+
+demo: $(STAMPS)/demo
+	$(BIN)/abcdeep demo
+
+dev: $(STAMPS)/test
+
+# pytest runs last: its closing line says what was tested.
+test: lint
+	$(BIN)/python -m pytest -n auto
+
+lint: $(STAMPS)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(BIN)/mypy --strict
+
+bench: $(STAMPS)/test
+	$(BIN)/abcdeep bench
+
+docs: $(STAMPS)/docs
+	$(BIN)/sphinx-build -W -b html docs docs/_build/html
+
+# Rewrites the committed type stub of the compiled module.
+stub: $(STAMPS)/test
+	$(BIN)/python -m nanobind.stubgen -q -m abcdeep_core._core -o python/abcdeep_core/_core.pyi
+
+clean:
+	rm -rf build $(VENV) docs/_build

@@ -1,0 +1,28 @@
+// What the binding files share: one function each, and the array types they accept.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdint>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace abcdeep {
+
+// C-contiguous NumPy arrays on the CPU. Pass them with nb::arg(...).noconvert(), which is what
+// makes the signature a check: nothing is cast or copied.
+template <class Scalar, int dimensions = 1>
+using ArrayIn =
+    nb::ndarray<nb::numpy, const Scalar, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
+template <class Scalar, int dimensions = 1>
+using ArrayOut =
+    nb::ndarray<nb::numpy, Scalar, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
+
+void bind_isa(nb::module_& m);
+void bind_linalg(nb::module_& m);
+void bind_quantize(nb::module_& m);
+void bind_random(nb::module_& m);
+
+}  // namespace abcdeep

@@ -1,0 +1,110 @@
+// A dot product as plain data, the operands of a GEMM, and what one call of a kernel carries.
+#pragma once
+
+#include <cstdint>
+
+#include "format.hpp"
+
+namespace abcdeep {
+
+// docs/accumulators.md, "One description of every datapath". The compiled engine runs the steps
+// chain (group = 1) and exact_group.
+enum class Step : std::uint8_t { chain, exact_group };
+enum class Merge : std::uint8_t { quantized, exact };
+enum class MergeOrder : std::uint8_t { forward, first_then_back, pairwise };
+
+struct FloatDatapath {
+    bool product_exact = true;
+    Quantizer product, accumulator, merge;
+    Step step = Step::chain;
+    std::int64_t group = 1;
+    std::int64_t chunk = 0;  // 0: all terms
+    Merge merge_kind = Merge::quantized;
+    MergeOrder merge_order = MergeOrder::forward;
+    bool float32_steps = false;  // fp32_mask: products and sums are rounded to binary32 first
+    // Overflow is |v| >= largest for formats that saturate there (LBA), |v| > largest after rounding else.
+    bool product_overflow_at_largest = false, accumulator_overflow_at_largest = false,
+         merge_overflow_at_largest = false;
+};
+
+struct IntegerDatapath {
+    bool product_exact = true;
+    FixedQuantizer product, accumulator, merge;
+    std::int64_t group = 1;
+    std::int64_t chunk = 0;
+    Merge merge_kind = Merge::quantized;
+    MergeOrder merge_order = MergeOrder::forward;
+};
+
+// One matrix of a batch: element (i, j) at data[i * row_stride + j * column_stride].
+template <class T>
+struct MatrixView {
+    T* data = nullptr;
+    std::int64_t row_stride = 0, column_stride = 0;
+
+    T& operator()(std::int64_t i, std::int64_t j) const {
+        return data[i * row_stride + j * column_stride];
+    }
+};
+
+// Counts of docs/accumulators.md, "Events"; the order is that of events.py.
+enum EventCount {
+    accumulator_overflow,
+    product_overflow,
+    overflowed_outputs,
+    transient,
+    persistent,
+    product_underflow,
+    accumulator_underflow,
+    swamped,
+    rounded,
+    absorbed,
+    nonfinite,
+    event_counts
+};
+
+// What was seen in one rectangle of outputs.
+struct EventTotals {
+    std::int64_t counts[event_counts] = {};
+    double smallest = 0, largest = 0;  // partial sums, if any == true
+    bool any = false;
+};
+
+// The same for each output (m, n) at [m * columns + n], a plane of `plane` outputs each.
+struct EventTable {
+    std::int64_t* counts = nullptr;  // event_counts planes
+    double* extremes = nullptr;      // two planes: smallest, largest
+    std::int64_t plane = 0;
+};
+
+// One matrix product of a batch. T: element type of the operands; C: of c; Narrow: of the result
+// unless wide_out, then C.
+template <class T, class C, class Narrow>
+struct GemmJob {
+    std::int64_t rows = 0, columns = 0, terms = 0;  // M, N, K
+    MatrixView<const T> a, b;
+    MatrixView<const C> c;  // data == nullptr: start at zero
+    void* out = nullptr;    // row-major
+    bool wide_out = false;
+    const std::int64_t* order = nullptr;  // term k of the sum is term order[k] of the operands
+    RandomSource random;
+    std::uint64_t first_output = 0;  // logical index of out(0, 0), for random words
+    int event_level = 0;             // 0 none, 1 the overflow group, 2 all
+    EventTable table;
+
+    void write(std::int64_t m, std::int64_t n, C value) const {
+        if (wide_out)
+            static_cast<C*>(out)[m * columns + n] = value;
+        else
+            static_cast<Narrow*>(out)[m * columns + n] = Narrow(value);
+    }
+};
+using FloatJob = GemmJob<float, double, float>;
+using IntegerJob = GemmJob<std::int32_t, std::int64_t, std::int32_t>;
+
+// A rectangle of outputs: what one call of a kernel computes.
+struct Block {
+    std::int64_t row_begin, row_end, column_begin, column_end;
+};
+
+}  // namespace abcdeep

@@ -1,0 +1,223 @@
+// Terms, steps, groups and merges of any float datapath, on vectors of doubles.
+//
+// A product of two float32 is a double. A sum is rounded to odd in double precision, so that the one
+// rounding that follows, to at most 51 bits, is a rounding of the exact sum.
+#pragma once
+
+#include "exact_sum.hpp"
+#include "gemm_lanes.hpp"
+#include "rounding.hpp"
+
+namespace abcdeep {
+namespace {
+
+// One quantiser on vectors of doubles.
+class LaneRounder {
+  public:
+    using V = Vector<double>;
+    using U = Vector<std::uint64_t>;
+
+    LaneRounder(const Quantizer& q, bool overflow_at_largest)
+        : grid_(q), stochastic_(q.stochastic != Stochastic::none), at_largest_(overflow_at_largest) {
+        for (int s = 0; s < 2; ++s) {
+            overflow_[s] = bits_as<std::uint64_t>(q.overflow_value[s]);
+            infinity_[s] = bits_as<std::uint64_t>(q.infinity_value[s]);
+        }
+        nan_ = bits_as<std::uint64_t>(q.nan_value);
+        largest_bits_ = index_to_bits<std::uint64_t>(grid_.max_index[0], grid_);
+    }
+
+    int random_bits() const { return stochastic_ ? grid_.random_bits : 0; }
+
+    // x rounded; `overflowed` is set where x is out of range.
+    template <class M>
+    V round(V x, U random, M& overflowed) const {
+        constexpr std::uint64_t infinite = std::uint64_t(2047) << 52;
+        const U zero{};
+        U bits = bits_as<U>(x);
+        U negative = bits >> std::uint64_t(63);
+        U magnitude = bits & (~std::uint64_t(0) >> 1);
+        U finite = select(magnitude < infinite, magnitude, zero);
+        U index = stochastic_ ? round_to_index<true>(finite, negative, random, grid_)
+                              : round_to_index<false>(finite, negative, random, grid_);
+        U sign = negative << std::uint64_t(63);
+        U out = index_to_bits(index, grid_);
+        out = select(index == zero, zero, out | sign);
+        U limit = select(negative != zero, broadcast<U>(grid_.max_index[1]), broadcast<U>(grid_.max_index[0]));
+        auto over = index > limit;
+        out = select(over, pick(negative, overflow_), out);
+        overflowed = at_largest_ ? (finite >= largest_bits_) : over;
+        out = select(magnitude == infinite, pick(negative, infinity_), out);
+        out = select(magnitude > infinite, broadcast<U>(nan_), out);
+        return bits_as<V>(out);
+    }
+
+  private:
+    static U pick(U negative, const std::uint64_t (&patterns)[2]) {
+        return select(negative != U{}, broadcast<U>(patterns[1]), broadcast<U>(patterns[0]));
+    }
+
+    Grid<std::uint64_t> grid_;
+    bool stochastic_, at_largest_;
+    std::uint64_t overflow_[2], infinity_[2], nan_, largest_bits_;
+};
+
+class FloatLanes {
+  public:
+    using Job = FloatJob;
+    using Datapath = FloatDatapath;
+    using V = Vector<double>;
+    using U = Vector<std::uint64_t>;
+    using Events = LaneEvents<V>;
+    using Mask = Vector<std::int64_t>;
+    static constexpr int width = lanes<V>;
+
+    explicit FloatLanes(const FloatDatapath& d)
+        : product_(d.product, d.product_overflow_at_largest),
+          accumulator_(d.accumulator, d.accumulator_overflow_at_largest),
+          merge_(d.merge, d.merge_overflow_at_largest),
+          product_exact_(d.product_exact),
+          float32_steps_(d.float32_steps) {
+        Quantizer start = d.accumulator;
+        if (start.stochastic != Stochastic::none) {
+            start.stochastic = Stochastic::none;
+            start.addend = nearest_even_addend;
+        }
+        start_ = LaneRounder(start, false);
+    }
+
+    int product_random_bits() const { return product_exact_ ? 0 : product_.random_bits(); }
+    int step_random_bits() const { return accumulator_.random_bits(); }
+    int merge_random_bits() const { return merge_.random_bits(); }
+
+    V start(V c) const {
+        Mask ignored;
+        return start_.round(c, U{}, ignored);
+    }
+    void begin(V) {}
+    void finish(Events& events) const {
+        events.counts[overflowed_outputs] -= U(events.counts[accumulator_overflow] != U{});
+    }
+
+    V term(V a, V b, U random, int level, Events& events) const {
+        V exact = a * b;
+        if (float32_steps_) exact = through_float32(exact);
+        if (product_exact_) return exact;
+        Mask over;
+        V p = product_.round(exact, random, over);
+        if (level) {
+            events.count(product_overflow, over);
+            if (level > 1) {
+                events.count(product_underflow, (a != 0.0) & (b != 0.0) & (p == 0.0));
+                events.count(nonfinite, finite(a) & finite(b) & ~finite(p));
+            }
+        }
+        return p;
+    }
+
+    V step(V p, V s, U random, int level, Events& events) const {
+        return add(accumulator_, p, s, random, level, events);
+    }
+    V merge(V r, V s, U random, int level, Events& events) const {
+        return add(merge_, r, s, random, level, events);
+    }
+
+    void open_group(V s) {
+        total_ = s;
+        products_ = V{};
+        lost_ = U{};
+    }
+    void add_to_group(V p) {
+        V error, product_error;
+        total_ = two_sum(total_, p, error);
+        products_ = two_sum(products_, p, product_error);
+        lost_ |= bits_as<U>(error) | bits_as<U>(product_error);
+    }
+    bool group_is_inexact() const { return any((lost_ << std::uint64_t(1)) != U{}); }
+    void open_exact_group(V s) {
+        for (int j = 0; j < width; ++j) {
+            exact_total_[j].clear();
+            exact_products_[j].clear();
+            exact_total_[j].add(s[j]);
+        }
+        exact_ = true;
+    }
+    void add_to_exact_group(V p) {
+        for (int j = 0; j < width; ++j) {
+            exact_total_[j].add(p[j]);
+            exact_products_[j].add(p[j]);
+        }
+    }
+    V close_group(V s, U random, int level, Events& events) {
+        if (exact_) {
+            for (int j = 0; j < width; ++j) {
+                total_[j] = exact_total_[j].rounded_to_odd();
+                products_[j] = exact_products_[j].rounded_to_odd();
+            }
+            exact_ = false;
+        }
+        return round_sum(accumulator_, total_, products_, s, random, level, events);
+    }
+
+    // Sum of the chunk results, rounded once to nearest even in binary32 (or double) by the caller's
+    // conversion: rounded to odd here, which is exact wherever it fits.
+    V exact_merge(const double* results, std::int64_t chunks) {
+        V sum{};
+        for (int j = 0; j < width; ++j) {
+            exact_total_[j].clear();
+            for (std::int64_t i = 0; i < chunks; ++i) exact_total_[j].add(results[i * width + j]);
+            sum[j] = exact_total_[j].rounded_to_odd();
+        }
+        return sum;
+    }
+
+  private:
+    static Mask finite(V x) { return (x - x) == V{}; }
+
+    static V through_float32(V x) {
+        using Half = Vector<float, sizeof(V) / 2>;
+        return __builtin_convertvector(__builtin_convertvector(x, Half), V);
+    }
+
+    V add(const LaneRounder& rounder, V p, V s, U random, int level, Events& events) const {
+        V error;
+        V sum = two_sum(p, s, error);
+        // two binary32 numbers: rounding their sum to double first changes nothing (53 >= 2 * 24 + 2)
+        V total = float32_steps_ ? through_float32(sum) : round_to_odd(sum, error);
+        return round_sum(rounder, total, p, s, random, level, events, sum, error);
+    }
+
+    V round_sum(const LaneRounder& rounder, V total, V p, V s, U random, int level, Events& events) const {
+        return round_sum(rounder, total, p, s, random, level, events, total, V{});
+    }
+
+    // `sum` + `error` is the exact sum (or `sum` is it, rounded to odd), `total` what is rounded.
+    V round_sum(const LaneRounder& rounder, V total, V p, V s, U random, int level, Events& events,
+                V sum, V error) const {
+        Mask over;
+        V next = rounder.round(total, random, over);
+        if (level) {
+            events.count(accumulator_overflow, over);
+            events.partial_sum(sum);
+            if (level > 1) {
+                events.count(accumulator_underflow, (sum != 0.0) & (next == 0.0));
+                events.count(swamped, (p != 0.0) & (next == s));
+                events.count(rounded, (next != sum) | (error != 0.0));
+                events.count(absorbed, (s != 0.0) & (p != 0.0) & (next == p));
+                events.count(nonfinite, finite(p) & finite(s) & ~finite(next));
+            }
+        }
+        return next;
+    }
+
+    LaneRounder product_, accumulator_, merge_;
+    LaneRounder start_ = LaneRounder(Quantizer(), false);
+    bool product_exact_, float32_steps_;
+    V total_{}, products_{};
+    U lost_{};
+    bool exact_ = false;
+    ExactSum exact_total_[width], exact_products_[width];
+};
+
+}  // namespace
+}  // namespace abcdeep

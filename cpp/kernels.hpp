@@ -1,0 +1,50 @@
+// The one list of kernels, and the table of function pointers each instruction set fills from it.
+#pragma once
+
+#include <cstdint>
+
+#include "datapath.hpp"
+#include "philox.hpp"
+#include "quantize.hpp"
+#include "random_tile.hpp"
+
+// KERNEL(result, name, (arguments)). A new kernel is one line here and its definition in
+// kernels/<stem>.cpp inside namespace abcdeep::ABCDEEP_ISA_NAMESPACE.
+//
+// philox_blocks: words[4 * i ...] = Philox of counters[4 * i ...] under keys[2 * i ...].
+// random_lanes:  `count` draws of 32, 16, 8 or 1 bits from draw number `first` on, in elements of
+//                4, 2, 1 or 1 bytes.
+// quantize, decode, quantize_fixed: elements [begin, end) of the job; why an input failed.
+// gemm_*: one rectangle of outputs.
+// clang-format off
+#define ABCDEEP_KERNELS(KERNEL)                                                                      \
+    KERNEL(void, philox_blocks, (const std::uint32_t* counters, const std::uint32_t* keys,           \
+                                 std::int64_t count, int rounds, std::uint32_t* words))              \
+    KERNEL(void, random_lanes, (const RandomAddress& address, int bits, std::uint64_t first,         \
+                                std::int64_t count, void* lanes))                                    \
+    KERNEL(unsigned, quantize, (const QuantizeJob& job, std::int64_t begin, std::int64_t end))       \
+    KERNEL(void, decode, (const QuantizeJob& job, std::int64_t begin, std::int64_t end))             \
+    KERNEL(unsigned, quantize_fixed, (const FixedJob& job, std::int64_t begin, std::int64_t end))        \
+    KERNEL(void, gemm_float_lanes, (const FloatJob& job, const FloatDatapath& datapath,              \
+                                    const Block& block, EventTotals& totals))                        \
+    KERNEL(void, gemm_integer_lanes, (const IntegerJob& job, const IntegerDatapath& datapath,        \
+                                      const Block& block, EventTotals& totals))
+// clang-format on
+
+namespace abcdeep {
+
+struct Kernels {
+#define KERNEL(result, name, arguments) result(*name) arguments;
+    ABCDEEP_KERNELS(KERNEL)
+#undef KERNEL
+};
+
+#ifdef ABCDEEP_ISA_NAMESPACE
+namespace ABCDEEP_ISA_NAMESPACE {
+#define KERNEL(result, name, arguments) result name arguments;
+ABCDEEP_KERNELS(KERNEL)
+#undef KERNEL
+}  // namespace ABCDEEP_ISA_NAMESPACE
+#endif
+
+}  // namespace abcdeep

@@ -1,0 +1,19 @@
+// The compiled module: sets up dispatch and the interrupt hook, then calls every binding file.
+#include "bindings.hpp"
+#include "dispatch.hpp"
+#include "parallel.hpp"
+
+NB_MODULE(_core, m) {
+    m.doc() = "Compiled kernels of abcdeep_core. Private: arguments are checked in Python.";
+    abcdeep::select_isa_from_environment();
+    abcdeep::set_interrupt_poll([] {
+        nb::gil_scoped_acquire gil;
+        if (PyErr_CheckSignals() != 0) {
+            throw nb::python_error();
+        }
+    });
+    abcdeep::bind_isa(m);
+    abcdeep::bind_linalg(m);
+    abcdeep::bind_quantize(m);
+    abcdeep::bind_random(m);
+}
