@@ -1,4 +1,6 @@
 // Bindings: Eigen's float64 and float32 matrix products.
+#include <algorithm>
+
 #include "bindings.hpp"
 #include "dispatch.hpp"
 #include "parallel.hpp"
@@ -6,17 +8,23 @@
 namespace abcdeep {
 namespace {
 
-constexpr std::int64_t rows_per_piece = 64;
+// Rows of the result in one piece of work: few enough that Ctrl-C is noticed. A function of the
+// shape alone, because Eigen's order of summation follows the shape it is given.
+std::int64_t rows_per_piece(std::int64_t n, std::int64_t k) {
+    constexpr std::int64_t products = std::int64_t(1) << 28;
+    return std::clamp<std::int64_t>(products / std::max<std::int64_t>(n * k, 1), 1, 64);
+}
 
 template <class Scalar, auto Linalg::* product>
 void matmul(ArrayIn<Scalar, 2> a, ArrayIn<Scalar, 2> b, ArrayOut<Scalar, 2> out, int threads) {
     const nb::gil_scoped_release release;
     const auto m = std::int64_t(a.shape(0)), k = std::int64_t(a.shape(1));
     const auto n = std::int64_t(b.shape(1));
-    parallel_ranges(m, rows_per_piece, threads, [&](std::int64_t begin, std::int64_t end) {
+    const auto body = [&](std::int64_t begin, std::int64_t end) {
         (linalg().*product)(a.data() + begin * k, b.data(), out.data() + begin * n, end - begin, n,
                             k);
-    });
+    };
+    parallel_ranges(m, rows_per_piece(n, k), threads, body);
 }
 
 }  // namespace

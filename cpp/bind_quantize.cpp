@@ -13,11 +13,11 @@ namespace {
 
 constexpr std::int64_t elements_per_piece = 1 << 15;
 
-using AnyArray = nb::ndarray<nb::c_contig, nb::device::cpu>;
+using AnyContiguous = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Words = std::optional<ArrayIn<std::uint32_t>>;
 
 template <class Job, auto Kernels::* kernel, class Format>
-unsigned quantize(AnyArray in, AnyArray out, int code_bytes, const Format& format, std::uint64_t seed,
+unsigned quantize(AnyContiguous in, AnyOut out, int code_bytes, const Format& format, std::uint64_t seed,
                   std::uint32_t stream, std::uint32_t call, Words words, int threads) {
     const nb::gil_scoped_release release;
     const RandomSource random{seed, stream, call, words ? words->data() : nullptr};
@@ -28,7 +28,7 @@ unsigned quantize(AnyArray in, AnyArray out, int code_bytes, const Format& forma
     return failed;
 }
 
-void decode(AnyArray codes, AnyArray out, const Quantizer& format, int threads) {
+void decode(AnyContiguous codes, AnyOut out, const Quantizer& format, int threads) {
     const nb::gil_scoped_release release;
     const QuantizeJob job{codes.data(), out.data(), out.itemsize() == 8, int(codes.itemsize()), format, {}};
     parallel_ranges(std::int64_t(codes.size()), elements_per_piece, threads,

@@ -6,13 +6,16 @@
 namespace abcdeep {
 namespace {
 
-constexpr std::int64_t draws_per_piece = 1 << 16;
+constexpr std::int64_t draws_per_piece = 1 << 16, blocks_per_piece = 1 << 14;
 
 void philox_blocks(ArrayIn<std::uint32_t, 2> counters, ArrayIn<std::uint32_t, 2> keys, int rounds,
-                   ArrayOut<std::uint32_t, 2> words) {
+                   ArrayOut<std::uint32_t, 2> words, int threads) {
     const nb::gil_scoped_release release;
-    kernels().philox_blocks(counters.data(), keys.data(), std::int64_t(counters.shape(0)), rounds,
-                            words.data());
+    const auto body = [&](std::int64_t begin, std::int64_t end) {
+        kernels().philox_blocks(counters.data() + 4 * begin, keys.data() + 2 * begin, end - begin,
+                                rounds, words.data() + 4 * begin);
+    };
+    parallel_ranges(std::int64_t(counters.shape(0)), blocks_per_piece, threads, body);
 }
 
 template <class Lane>
@@ -36,7 +39,7 @@ void bind_lanes(nb::module_& m) {
 
 void bind_random(nb::module_& m) {
     m.def("philox_blocks", &philox_blocks, "counters"_a.noconvert(), "keys"_a.noconvert(),
-          "rounds"_a, "words"_a.noconvert());
+          "rounds"_a, "words"_a.noconvert(), "threads"_a);
     bind_lanes<std::uint8_t>(m);
     bind_lanes<std::uint16_t>(m);
     bind_lanes<std::uint32_t>(m);

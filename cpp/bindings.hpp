@@ -20,8 +20,14 @@ template <class Scalar, int dimensions = 1>
 using ArrayOut =
     nb::ndarray<nb::numpy, Scalar, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
 
+// Any dtype and strides; Python passes what the kernel expects.
+using AnyIn = nb::ndarray<nb::ro, nb::device::cpu>;
+using AnyOut = nb::ndarray<nb::c_contig, nb::device::cpu>;
+
+void bind_gradient(nb::module_& m);
 void bind_isa(nb::module_& m);
 void bind_linalg(nb::module_& m);
+void bind_matmul(nb::module_& m);
 void bind_quantize(nb::module_& m);
 void bind_random(nb::module_& m);
 

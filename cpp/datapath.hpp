@@ -9,14 +9,12 @@ namespace abcdeep {
 
 // docs/accumulators.md, "One description of every datapath". The compiled engine runs the steps
 // chain (group = 1) and exact_group.
-enum class Step : std::uint8_t { chain, exact_group };
 enum class Merge : std::uint8_t { quantized, exact };
 enum class MergeOrder : std::uint8_t { forward, first_then_back, pairwise };
 
 struct FloatDatapath {
     bool product_exact = true;
     Quantizer product, accumulator, merge;
-    Step step = Step::chain;
     std::int64_t group = 1;
     std::int64_t chunk = 0;  // 0: all terms
     Merge merge_kind = Merge::quantized;
@@ -45,6 +43,13 @@ struct MatrixView {
     T& operator()(std::int64_t i, std::int64_t j) const {
         return data[i * row_stride + j * column_stride];
     }
+};
+
+// Of the magnitudes of an operand, as float32 bits.
+struct OperandSummary {
+    std::uint32_t largest = 0;               // at least 0x7f800000: an infinity or NaN is there
+    std::uint32_t smallest_less_one = ~0u;   // of those that are not zero, less one
+    std::uint32_t significand = 0;           // OR of the stored significands
 };
 
 // Counts of docs/accumulators.md, "Events"; the order is that of events.py.
@@ -92,6 +97,7 @@ struct GemmJob {
     int event_level = 0;             // 0 none, 1 the overflow group, 2 all
     EventTable table;
 
+    std::int64_t out_bytes() const { return wide_out ? sizeof(C) : sizeof(Narrow); }
     void write(std::int64_t m, std::int64_t n, C value) const {
         if (wide_out)
             static_cast<C*>(out)[m * columns + n] = value;
@@ -101,6 +107,22 @@ struct GemmJob {
 };
 using FloatJob = GemmJob<float, double, float>;
 using IntegerJob = GemmJob<std::int32_t, std::int64_t, std::int32_t>;
+
+// The gradient of one operand through a recomputed chain (docs/accumulators.md, "Training"): that of
+// `lane` (L x K), where dot product (l, s) is of row l of `lane` and row s of `other` (S x K).
+enum class Estimator : std::uint8_t { recursive_overflow, immediate_overflow, immediate_difference };
+
+struct GradientJob {
+    std::int64_t lane_rows = 0, other_rows = 0, terms = 0;
+    MatrixView<const float> lane, other;
+    MatrixView<const float> gradient;  // (l, s): of the result
+    MatrixView<const double> start;    // (l, s): c; data == nullptr: zero
+    MatrixView<float> out;             // (l, k)
+    const std::int64_t* order = nullptr;
+    Estimator estimator = Estimator::recursive_overflow;
+    RandomSource random;
+    std::uint64_t first_output = 0, lane_stride = 1, other_stride = 1;  // index of output (l, s)
+};
 
 // A rectangle of outputs: what one call of a kernel computes.
 struct Block {

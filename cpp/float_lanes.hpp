@@ -96,16 +96,21 @@ class FloatLanes {
     }
     void begin(V) {}
     void finish(Events& events) const {
-        events.counts[overflowed_outputs] -= U(events.counts[accumulator_overflow] != U{});
+        events.counts[overflowed_outputs] -=
+            U((events.counts[accumulator_overflow] | events.counts[product_overflow]) != U{});
+    }
+
+    V product(V a, V b, U random, Mask& over) const {
+        V exact = a * b;
+        if (float32_steps_) exact = through_float32(exact);
+        over = Mask{};
+        return product_exact_ ? exact : product_.round(exact, random, over);
     }
 
     V term(V a, V b, U random, int level, Events& events) const {
-        V exact = a * b;
-        if (float32_steps_) exact = through_float32(exact);
-        if (product_exact_) return exact;
         Mask over;
-        V p = product_.round(exact, random, over);
-        if (level) {
+        V p = product(a, b, random, over);
+        if (level && !product_exact_) {
             events.count(product_overflow, over);
             if (level > 1) {
                 events.count(product_underflow, (a != 0.0) & (b != 0.0) & (p == 0.0));
@@ -114,6 +119,10 @@ class FloatLanes {
         }
         return p;
     }
+
+    // The sums alone, with the mask of those out of range.
+    V accumulate(V p, V s, U random, Mask& over) const { return sum(accumulator_, p, s, random, over); }
+    V accumulate_merge(V r, V s, U random, Mask& over) const { return sum(merge_, r, s, random, over); }
 
     V step(V p, V s, U random, int level, Events& events) const {
         return add(accumulator_, p, s, random, level, events);
@@ -179,11 +188,18 @@ class FloatLanes {
         return __builtin_convertvector(__builtin_convertvector(x, Half), V);
     }
 
+    V sum(const LaneRounder& rounder, V p, V s, U random, Mask& over) const {
+        V error;
+        const V nearest = two_sum(p, s, error);
+        // two binary32 numbers: rounding their sum to double first changes nothing (53 >= 2 * 24 + 2)
+        const V total = float32_steps_ ? through_float32(nearest) : round_to_odd(nearest, error);
+        return rounder.round(total, random, over);
+    }
+
     V add(const LaneRounder& rounder, V p, V s, U random, int level, Events& events) const {
         V error;
-        V sum = two_sum(p, s, error);
-        // two binary32 numbers: rounding their sum to double first changes nothing (53 >= 2 * 24 + 2)
-        V total = float32_steps_ ? through_float32(sum) : round_to_odd(sum, error);
+        const V sum = two_sum(p, s, error);
+        const V total = float32_steps_ ? through_float32(sum) : round_to_odd(sum, error);
         return round_sum(rounder, total, p, s, random, level, events, sum, error);
     }
 

@@ -41,9 +41,10 @@ class LaneRandom {
         source_.call = call;
     }
 
-    // Lane j draws from index (output + j) * per_output + k.
-    void start(std::uint64_t output, std::int64_t per_output) {
+    // Lane j draws from index (output + j * stride) * per_output + k.
+    void start(std::uint64_t output, std::int64_t per_output, std::uint64_t stride = 1) {
         output_ = output;
+        stride_ = stride;
         per_output_ = per_output;
         filled_ = -1;
     }
@@ -56,7 +57,7 @@ class LaneRandom {
             const std::int64_t count = std::min<std::int64_t>(depth, per_output_ - k);
             for (int j = 0; j < width; ++j)
                 draw_random_bits(words_[j], source_,
-                                 (output_ + std::uint64_t(j)) * std::uint64_t(per_output_) + std::uint64_t(k),
+                                 (output_ + std::uint64_t(j) * stride_) * std::uint64_t(per_output_) + std::uint64_t(k),
                                  count, bits_);
         }
         U r{};
@@ -68,7 +69,7 @@ class LaneRandom {
     static constexpr int depth = 64;
     RandomSource source_;
     int bits_;
-    std::uint64_t output_ = 0;
+    std::uint64_t output_ = 0, stride_ = 1;
     std::int64_t per_output_ = 0, filled_ = -1;
     std::uint32_t words_[width][depth];
 };
@@ -204,22 +205,22 @@ class LaneGemm {
         auto add = [&](V r, V s, std::int64_t j) {
             return domain_.merge(r, s, merge_random_.template draw<U>(j), job_.event_level, events);
         };
-        if (datapath_.merge_order == MergeOrder::pairwise) {
-            std::int64_t draw = 0;
-            for (std::int64_t count = chunks_; count > 1; count = (count + 1) / 2)
-                for (std::int64_t i = 0; i < count; i += 2) {
-                    V left = load<V>(results_ + i * width);
-                    if (i + 1 < count) left = add(load<V>(results_ + (i + 1) * width), left, draw++);
-                    store(results_ + i / 2 * width, left);
-                }
-            return load<V>(results_ + 0);
-        }
+        if (datapath_.merge_order == MergeOrder::pairwise) return halves(0, chunks_, add);
         const bool back = datapath_.merge_order == MergeOrder::first_then_back;
         for (std::int64_t i = 0; i < chunks_; ++i) {
             const std::int64_t j = back && i > 0 ? chunks_ - i : i;
             sum = add(load<V>(results_ + j * width), sum, j);
         }
         return sum;
+    }
+
+    // Sum of results [begin, end) by recursive halves, the left one the longer.
+    template <class Add>
+    V halves(std::int64_t begin, std::int64_t end, const Add& add) const {
+        if (end - begin == 1) return load<V>(results_ + begin * width);
+        const std::int64_t middle = begin + (end - begin + 1) / 2;
+        const V left = halves(begin, middle, add);
+        return add(halves(middle, end, add), left, middle);
     }
 
     void record(std::int64_t m, std::int64_t n, const LaneEvents<V>& events) {

@@ -67,7 +67,8 @@ class IntegerLanes {
     void finish(Events& events) const {
         Mask out;
         accumulator_.limit(running_, out);
-        events.counts[overflowed_outputs] -= U(events.counts[accumulator_overflow] != U{});
+        events.counts[overflowed_outputs] -=
+            U((events.counts[accumulator_overflow] | events.counts[product_overflow]) != U{});
         events.count(transient, prefix_out_ & ~out);
         events.count(persistent, out);
     }

@@ -15,7 +15,7 @@
 // random_lanes:  `count` draws of 32, 16, 8 or 1 bits from draw number `first` on, in elements of
 //                4, 2, 1 or 1 bytes.
 // quantize, decode, quantize_fixed: elements [begin, end) of the job; why an input failed.
-// gemm_*: one rectangle of outputs.
+// gemm_*: one rectangle of outputs. estimate_gradient: rows [begin, end) of `lane`.
 // clang-format off
 #define ABCDEEP_KERNELS(KERNEL)                                                                      \
     KERNEL(void, philox_blocks, (const std::uint32_t* counters, const std::uint32_t* keys,           \
@@ -25,10 +25,14 @@
     KERNEL(unsigned, quantize, (const QuantizeJob& job, std::int64_t begin, std::int64_t end))       \
     KERNEL(void, decode, (const QuantizeJob& job, std::int64_t begin, std::int64_t end))             \
     KERNEL(unsigned, quantize_fixed, (const FixedJob& job, std::int64_t begin, std::int64_t end))        \
+    KERNEL(void, summarise, (const MatrixView<const float>& x, std::int64_t rows,                    \
+                             std::int64_t columns, OperandSummary& summary))                         \
     KERNEL(void, gemm_float_lanes, (const FloatJob& job, const FloatDatapath& datapath,              \
                                     const Block& block, EventTotals& totals))                        \
     KERNEL(void, gemm_integer_lanes, (const IntegerJob& job, const IntegerDatapath& datapath,        \
-                                      const Block& block, EventTotals& totals))
+                                      const Block& block, EventTotals& totals))                      \
+    KERNEL(void, estimate_gradient, (const GradientJob& job, const FloatDatapath& datapath,          \
+                                     std::int64_t begin, std::int64_t end))
 // clang-format on
 
 namespace abcdeep {

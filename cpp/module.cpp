@@ -5,6 +5,7 @@
 
 NB_MODULE(_core, m) {
     m.doc() = "Compiled kernels of abcdeep_core. Private: arguments are checked in Python.";
+    nb::set_leak_warnings(false);  // caches of resolved datapaths live until the process ends
     abcdeep::select_isa_from_environment();
     abcdeep::set_interrupt_poll([] {
         nb::gil_scoped_acquire gil;
@@ -12,8 +13,10 @@ NB_MODULE(_core, m) {
             throw nb::python_error();
         }
     });
+    abcdeep::bind_gradient(m);
     abcdeep::bind_isa(m);
     abcdeep::bind_linalg(m);
     abcdeep::bind_quantize(m);
+    abcdeep::bind_matmul(m);
     abcdeep::bind_random(m);
 }

@@ -17,6 +17,8 @@
 #include <system_error>
 #include <thread>
 
+#include "float_environment.hpp"
+
 namespace abcdeep {
 namespace {
 
@@ -130,6 +132,8 @@ class Pool {
 
     void serve() {
         inside_loop = true;
+        // A thread starts with its creator's rounding mode, which may be anything.
+        const FloatEnvironment environment(FloatRounding::nearest, false);
         std::unique_lock lock(mutex_);
         for (;;) {
             wake_.wait(lock, [this] { return vacancies_ > 0; });

@@ -1,76 +1,145 @@
-// Consecutive random words, a tile at a time: Philox as a plain loop over counters side by side.
+// Consecutive random words and narrower draws: Philox blocks side by side, one in each vector lane.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
+#include <utility>
 
 #include "format.hpp"
 #include "philox.hpp"
+#include "simd.hpp"
 
 namespace abcdeep {
 
-// Counters a tile holds, and the words that makes.
-static constexpr int random_tile_blocks = 16;
-static constexpr int random_tile_words = 4 * random_tile_blocks;
+// word[j] lane l = word j of block[l], in the low 32 bits; the bits above are arbitrary.
+template <class V>
+static inline void random_blocks(const RandomAddress& address, V block, V (&word)[4]) {
+    word[0] = block;
+    word[1] = block >> 32;
+    word[2] = V{} + address.stream;
+    word[3] = V{} + address.call;
+    philox_rounds(word, std::uint32_t(address.seed), std::uint32_t(address.seed >> 32), 10);
+}
 
-// words[0 .. 64) = the words with logical indices 4 * first_block onwards.
+using RandomLanes = Vector<std::uint64_t>;
+
+// Blocks of one tile, and the bytes in them.
+static constexpr int random_tile_blocks = lanes<RandomLanes>;
+static constexpr int random_tile_bytes = 16 * random_tile_blocks;
+
+// Pairs of `a` and `b` from every second lane, as the unpack instructions make them: within 128
+// bits.
+template <int odd, class V, std::size_t... i>
+static inline V interleave(V a, V b, std::index_sequence<i...>) {
+    return __builtin_shufflevector(a, b, (i / 2 * 2 + odd + i % 2 * sizeof...(i))...);
+}
+
+// bytes[0 .. random_tile_bytes) = the blocks from `first_block` on. Even lanes hold the first
+// half of the blocks and odd lanes the second, so that the interleaved halves are in order.
 static inline void random_tile(const RandomAddress& address, std::uint64_t first_block,
-                               std::uint32_t* words) {
-    std::uint32_t c0[random_tile_blocks], c1[random_tile_blocks];
-    std::uint32_t c2[random_tile_blocks], c3[random_tile_blocks];
-    for (int i = 0; i < random_tile_blocks; ++i) {
-        c0[i] = std::uint32_t(first_block + std::uint64_t(i));
-        c1[i] = std::uint32_t((first_block + std::uint64_t(i)) >> 32);
-        c2[i] = address.stream;
-        c3[i] = address.call;
+                               unsigned char* bytes) {
+    using V = RandomLanes;
+    constexpr int n = random_tile_blocks;
+    constexpr auto all = std::make_index_sequence<n>();
+    V block;
+    for (int i = 0; i < n; ++i) {
+        block[i] = first_block + std::uint64_t(i / 2 + i % 2 * (n / 2));
     }
-    std::uint32_t k0 = std::uint32_t(address.seed);
-    std::uint32_t k1 = std::uint32_t(address.seed >> 32);
-    for (int round = 0; round < 10; ++round) {
-        for (int i = 0; i < random_tile_blocks; ++i) {
-            philox_round<std::uint32_t, std::uint64_t>(c0[i], c1[i], c2[i], c3[i], k0, k1);
-        }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+    V word[4];
+    random_blocks(address, block, word);
+    const std::uint64_t low = 0xFFFFFFFFu;
+    const V words01 = (word[0] & low) | (word[1] << 32);
+    const V words23 = (word[2] & low) | (word[3] << 32);
+    store(bytes, interleave<0>(words01, words23, all));
+    store(bytes + sizeof(V), interleave<1>(words01, words23, all));
+}
+
+// bytes[0 .. count) = the random words read low end first, from byte 16 * block + skip on (skip <
+// 16).
+static inline void random_bytes(const RandomAddress& address, std::uint64_t block,
+                                std::int64_t skip, std::int64_t count, void* bytes) {
+    auto* out = static_cast<unsigned char*>(bytes);
+    unsigned char tile[random_tile_bytes];
+    if (skip != 0 && count > 0) {
+        const std::int64_t take =
+            count < random_tile_bytes - skip ? count : random_tile_bytes - skip;
+        random_tile(address, block, tile);
+        std::memcpy(out, tile + skip, std::size_t(take));
+        out += take;
+        count -= take;
+        block += random_tile_blocks;
     }
-    for (int i = 0; i < random_tile_blocks; ++i) {
-        words[4 * i + 0] = c0[i];
-        words[4 * i + 1] = c1[i];
-        words[4 * i + 2] = c2[i];
-        words[4 * i + 3] = c3[i];
+    for (; count >= random_tile_bytes; count -= random_tile_bytes, out += random_tile_bytes) {
+        random_tile(address, block, out);
+        block += random_tile_blocks;
+    }
+    if (count > 0) {
+        random_tile(address, block, tile);
+        std::memcpy(out, tile, std::size_t(count));
     }
 }
 
-// words[0 .. count) = the words with logical indices first, first + 1, ... (any first and count).
-static inline void random_words(const RandomAddress& address, std::uint64_t first,
-                                std::int64_t count, std::uint32_t* words) {
-    std::uint32_t tile[random_tile_words];
-    std::uint64_t block = first / 4;
-    std::int64_t skip = std::int64_t(first % 4);
-    while (count > 0) {
-        if (skip == 0 && count >= random_tile_words) {
-            random_tile(address, block, words);
-            words += random_tile_words;
-            count -= random_tile_words;
-        } else {
-            random_tile(address, block, tile);
-            std::int64_t take = random_tile_words - skip;
-            if (take > count) {
-                take = count;
-            }
-            for (std::int64_t i = 0; i < take; ++i) {
-                words[i] = tile[skip + i];
-            }
-            words += take;
-            count -= take;
-            skip = 0;
-        }
-        block += random_tile_blocks;
-    }
+// `count` draws of 8, 16 or 32 bits from draw number `first` on, in elements of that width.
+static inline void random_draws(const RandomAddress& address, int bits, std::uint64_t first,
+                                std::int64_t count, void* draws) {
+    static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "draws are bytes of words");
+    const std::uint64_t per_block = 128u / unsigned(bits);
+    const int bytes = bits / 8;
+    random_bytes(address, first / per_block, std::int64_t(first % per_block) * bytes, count * bytes,
+                 draws);
 }
 
 // Width of the lane a draw of `bits` random bits comes from.
 static inline int random_lane_bits(int bits) {
     return bits <= 1 ? 1 : bits <= 8 ? 8 : bits <= 16 ? 16 : 32;
+}
+
+// draws[i] = bit number first + i of the random words, as 0 or 1.
+template <class T>
+static inline void random_single_bits(const RandomAddress& address, std::uint64_t first,
+                                      std::int64_t count, T* draws) {
+    std::uint32_t words[64];
+    std::uint64_t word = first / 32;
+    int skip = int(first % 32);
+    while (count > 0) {
+        const std::int64_t wanted = (skip + count + 31) / 32;
+        const int ready = wanted < 64 ? int(wanted) : 64;
+        random_draws(address, 32, word, ready, words);
+        word += std::uint64_t(ready);
+        for (int i = 0; i < ready && count > 0; ++i) {
+            const int take = count < 32 - skip ? int(count) : 32 - skip;
+            const std::uint32_t rest = words[i] >> skip;
+            for (int j = 0; j < take; ++j) {
+                draws[j] = T((rest >> j) & 1u);
+            }
+            draws += take;
+            count -= take;
+            skip = 0;
+        }
+    }
+}
+
+// out[i] = draw number first + i of 8, 16 or 32 bits (the size of Lane), shifted right.
+template <class Lane>
+static inline void draw_from_lanes(std::uint32_t* out, const RandomAddress& address,
+                                   std::uint64_t first, std::int64_t count, int shift) {
+    constexpr int per_block = 16 / sizeof(Lane), per_tile = random_tile_bytes / sizeof(Lane);
+    constexpr int capacity = 512 / sizeof(Lane);
+    alignas(64) unsigned char bytes[512];
+    while (count > 0) {
+        const int skip = int(first % unsigned(per_block));
+        const int take = count < capacity - skip ? int(count) : capacity - skip;
+        std::uint64_t block = first / unsigned(per_block);
+        for (int done = 0; done < skip + take; done += per_tile, block += random_tile_blocks) {
+            random_tile(address, block, bytes + done * int(sizeof(Lane)));
+        }
+        for (int i = 0; i < take; ++i) {
+            out[i] = std::uint32_t(load<Lane>(bytes + (skip + i) * int(sizeof(Lane)))) >> shift;
+        }
+        out += take;
+        first += std::uint64_t(take);
+        count -= take;
+    }
 }
 
 // out[i] = the top `bits` bits of the lane with logical index first + i, as a number in
@@ -84,32 +153,19 @@ static inline void draw_random_bits(std::uint32_t* out, const RandomSource& sour
         return;
     }
     const RandomAddress address = {source.seed, source.stream, source.call};
-    const int lane_bits = random_lane_bits(bits);
-    if (lane_bits == 32) {
-        random_words(address, first, count, out);
-        for (std::int64_t i = 0; i < count; ++i) {
-            out[i] >>= 32 - bits;
-        }
-        return;
-    }
-    const int lanes_per_word = 32 / lane_bits;
-    const std::uint32_t mask = (1u << lane_bits) - 1;
-    std::uint32_t words[random_tile_words];
-    while (count > 0) {
-        const std::int64_t skip = std::int64_t(first % std::uint64_t(lanes_per_word));
-        const std::int64_t available = random_tile_words * lanes_per_word - skip;
-        const std::int64_t take = count < available ? count : available;
-        random_words(address, first / std::uint64_t(lanes_per_word),
-                     (skip + take + lanes_per_word - 1) / lanes_per_word, words);
-        for (std::int64_t i = 0; i < take; ++i) {
-            const unsigned lane = unsigned(skip + i);
-            const unsigned shift = lane % unsigned(lanes_per_word) * unsigned(lane_bits);
-            out[i] =
-                ((words[lane / unsigned(lanes_per_word)] >> shift) & mask) >> (lane_bits - bits);
-        }
-        out += take;
-        first += std::uint64_t(take);
-        count -= take;
+    const int lane_bits = random_lane_bits(bits), shift = lane_bits - bits;
+    switch (lane_bits) {
+        case 1:
+            random_single_bits(address, first, count, out);
+            break;
+        case 8:
+            draw_from_lanes<std::uint8_t>(out, address, first, count, shift);
+            break;
+        case 16:
+            draw_from_lanes<std::uint16_t>(out, address, first, count, shift);
+            break;
+        default:
+            draw_from_lanes<std::uint32_t>(out, address, first, count, shift);
     }
 }
 

@@ -104,19 +104,21 @@ def resolve_overflow(f: Raw, overflow: str | None) -> str:
     name = ALIASES.get(name, name)
     if name not in ("sat_finite", "sat_propagate", "ieee", "to_nan", "to_inf"):
         raise ValueError(f"unknown overflow {name!r}")
-    if name in ("ieee", "to_nan", "to_inf") and not (f.has_inf or f.has_nan):
-        raise ValueError(f"overflow={name!r} needs a format with Inf or NaN")
+    present = {"ieee": f.has_inf or f.has_nan, "to_nan": f.has_nan, "to_inf": f.has_inf}
+    if not present.get(name, True):
+        raise ValueError(f"overflow={name!r} needs an Inf or NaN that the format has not")
     return name
 
 
 def resolve_underflow(f: Raw, underflow: str | None) -> str:
     """Return the underflow rule that holds: the argument, the format's, its class's."""
     name = underflow or f.underflow
-    name = name or ("gradual" if f.code0 == "subnormal" else "flush_before")
+    no_zero = f.specials == "e8m0"
+    name = name or ("gradual" if f.code0 == "subnormal" or no_zero else "flush_before")
     if name not in ("gradual", "flush_before", "flush_after", "cell", "off"):
         raise ValueError(f"unknown underflow {name!r}")
-    if name == "gradual" and f.code0 != "subnormal":
-        raise ValueError(f"underflow='gradual' needs code0='subnormal', got {f.code0!r}")
+    if no_zero != (name == "gradual") and f.code0 != "subnormal":
+        raise ValueError(f"underflow={name!r} does not go with code0={f.code0!r}, {f.specials!r}")
     return name
 
 
@@ -132,7 +134,7 @@ def beyond_range(f: Raw, rounding: str, overflow: str, sign: int, infinite: bool
     if overflow == "sat_propagate":
         return "inf" if infinite and inf == "inf" else "limit"
     if overflow == "to_nan":
-        return "nan" if f.has_nan else inf
+        return "nan"
     if overflow == "to_inf":
         return inf
     if infinite:
@@ -202,7 +204,7 @@ def float_quantizer(
     random_bits, rule = (32, "a") if bits is None else (bits, rule)
     round_significand = make_rounder(rounding, random_bits, rule)
     overflow, below = resolve_overflow(f, overflow), resolve_underflow(f, underflow)
-    nan_to = nan_to or f.nan_to or "raise"
+    nan_to = nan_to or f.nan_to or ("nan" if f.has_nan else "raise")
 
     # "off" has the grid of flush_before with a lower threshold.
     emin = min(f.emin, OFF_THRESHOLD) if below == "off" else f.emin
@@ -226,10 +228,10 @@ def float_quantizer(
     def special(x: float) -> Number:
         if x == x:
             return beyond(1 if x > 0 else -1, True)
-        if f.has_nan:
+        if nan_to == "nan":
             return NAN
         if nan_to == "raise":
-            raise ValueError("nan has no value in a format without NaN")
+            raise ValueError("nan has no value in this format")
         return highest if nan_to == "max_pos" else 0
 
     def quantize(v: Number, random: int = 0) -> tuple[Number, bool]:
@@ -348,6 +350,7 @@ def round_floats(
 
     `random` holds one R an element; `rules` are the other arguments of `round_value`.
     """
+    xs = list(xs)
     numbers, unit = scaled(xs)
     f = raw(fmt)
     unit_out = min(unit, smallest_quantum(f, rules.get("underflow")))

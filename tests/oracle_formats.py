@@ -47,6 +47,10 @@ class Raw(NamedTuple):
     padding_bits: int
 
     @property
+    def bits(self) -> int:
+        return self.signed + self.exponent_bits + self.mantissa_bits
+
+    @property
     def p3109(self) -> bool:
         return self.specials in ("p3109", "p3109_finite")
 
@@ -192,5 +196,4 @@ def _magnitude_code(x: Fraction, f: Raw) -> int | None:
 def all_values(fmt: Any) -> list[Value]:
     """Return the value of every code word, in the order of the words."""
     f = raw(fmt)
-    bits = f.signed + f.exponent_bits + f.mantissa_bits
-    return [decode_code(code << f.padding_bits, f) for code in range(1 << bits)]
+    return [decode_code(code << f.padding_bits, f) for code in range(1 << f.bits)]

@@ -90,9 +90,7 @@ def aligned_sum(terms: list[Term], how: Alignment) -> int:
     return sum(toward_zero(v, drop) for v, _ in terms)
 
 
-def scaled_group_sum(
-    products: list[int], scales: list[Term], addend: Term, how: Alignment
-) -> int:
+def scaled_group_sum(products: list[int], scales: list[Term], addend: Term, how: Alignment) -> int:
     """Return the sum of exact groups times their scales, and c, aligned like terms (4.3).
 
     `scales` holds, for each group of 16 products, the integer that multiplies its sum and the sum

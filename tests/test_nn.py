@@ -75,10 +75,10 @@ LAYERS = {
     "layer norm, two axes": (nn.LayerNorm((3, 4), dtype=np.float64), (2, 2, 3, 4)),
     "sequential": (
         nn.Sequential(
-            nn.Conv2d(1, 2, 3, dtype=np.float64),
+            nn.Conv2d(1, 2, 3, bias=False, dtype=np.float64),
             nn.BatchNorm(2, dtype=np.float64),
             nn.Sequential(nn.AvgPool2d(2), nn.Flatten()),
-            nn.Linear(4, 3, dtype=np.float64),
+            nn.Linear(8, 3, dtype=np.float64),
             seed=0,
         ),
         (3, 1, 6, 6),
@@ -255,7 +255,7 @@ def bits(model: nn.Layer) -> list[bytes]:
     return [parameter.value.tobytes() for parameter in model.parameters()]
 
 
-@pytest.mark.parametrize("optimizer", [nn.sgd(0.05), nn.adamw(0.01)])
+@pytest.mark.parametrize("optimizer", [nn.sgd(0.05), nn.adamw(0.03)])
 def test_a_small_problem_is_learned(optimizer: nn.Optimizer) -> None:
     model = network()
     history = train(model, optimizer=optimizer, validation=blobs(200, 1))
@@ -336,7 +336,7 @@ BAD_INPUT: dict[str, tuple[Any, type[Exception], str]] = {
     "backward first": (lambda: nn.ReLU().backward(X), RuntimeError, "training=True"),
     "not a layer": (lambda: nn.Sequential(np.tanh), TypeError, "layers"),  # type: ignore[arg-type]
     "labels": (lambda: nn.softmax_cross_entropy(X, np.array([0, 3])), ValueError, "0 to 2"),
-    "real labels": (lambda: nn.softmax_cross_entropy(X, X[:, 0]), TypeError, "labels"),
+    "real labels": (lambda: nn.softmax_cross_entropy(X, np.zeros(2)), TypeError, "labels"),
     "label shape": (lambda: nn.softmax_cross_entropy(X, np.array([0])), ValueError, "labels"),
     "empty batch": (lambda: nn.softmax_cross_entropy(X[:0], np.zeros(0, int)), ValueError, "empty"),
     "rate": (lambda: nn.sgd(-1), ValueError, "learning_rate"),
@@ -374,6 +374,10 @@ def test_state_of_another_model_is_refused() -> None:
         optimizer.update(network().parameters(), optimizer.initial_state([]))
 
 
-def test_a_loss_that_is_not_finite_names_the_step() -> None:
-    with pytest.raises(FloatingPointError, match=r"got (nan|inf) at step \d+ of 40 \(epoch \d+"):
-        train(network(), optimizer=nn.sgd(1e30), schedule=None)
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(1e30, r"loss: .* got (nan|inf) at step 1 of 40"), (1e39, "parameters: .* at step 0 of 40")],
+)
+def test_numbers_that_are_not_finite_name_the_step(rate: float, text: str) -> None:
+    with pytest.raises(FloatingPointError, match=text + r" \(epoch 0, batch \d\)"):
+        train(network(), optimizer=nn.sgd(rate), schedule=None)

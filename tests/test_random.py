@@ -111,7 +111,7 @@ def test_draws_equal_the_reference(isa, bits, start):
 @pytest.mark.parametrize("bits", LANES)
 def test_every_start_and_count_cuts_the_same_sequence(isa, bits):
     whole = ab.random_bits(1300, seed=3, bits=bits)
-    for start in (*range(0, 70), 127, 128, 129, 255, 256, 257, 511, 513):
+    for start in (*range(70), 127, 128, 129, 255, 256, 257, 511, 513):
         for count in (0, 1, 2, 15, 16, 17, 63, 64, 65, 200, 257, 600):
             part = ab.random_bits(count, seed=3, bits=bits, start=start)
             assert np.array_equal(part, whole[start : start + count])
@@ -139,7 +139,7 @@ def test_draws_do_not_depend_on_threads_or_isa(isa, bits, threads):
 
 
 def test_largest_arguments(isa):
-    last = dict(seed=2**64 - 1, stream=2**32 - 1, call=2**32 - 1)
+    last = {"seed": 2**64 - 1, "stream": 2**32 - 1, "call": 2**32 - 1}
     drawn = ab.random_bits(8, start=2**64 - 8, **last)
     assert drawn.tolist() == [reference_draw(2**64 - 8 + i, **last) for i in range(8)]
 
@@ -167,31 +167,55 @@ def test_out_is_written_and_returned():
 def test_words_look_uniform():
     # 2**20 words: each bit's count of ones within 6 standard deviations of a half.
     words = ab.random_bits(1 << 20, seed=123)
-    ones = (words[:, None] >> np.arange(32, dtype=np.uint32) & 1).sum(axis=0)
+    ones = (words[:, None] >> np.arange(32, dtype=np.uint32) & 1).sum(axis=0, dtype=np.int64)
     assert np.abs(ones - 2**19).max() < 6 * 2**9
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (dict(shape=4, seed=1.5), TypeError, "seed: expected an integer, got float"),
-        (dict(shape=4, seed=-1), ValueError, r"seed: expected 0 <= seed < 2\*\*64, got -1"),
-        (dict(shape=4, seed=2**64), ValueError, "seed: "),
-        (dict(shape=4, seed=0, stream=2**32), ValueError, r"stream: .* 2\*\*32, got 4294967296"),
-        (dict(shape=4, seed=0, call=-1), ValueError, "call: "),
-        (dict(shape=4, seed=0, call="1"), TypeError, "call: expected an integer, got str"),
-        (dict(shape=4, seed=0, start=2**64), ValueError, "start: "),
-        (dict(shape=4, seed=0, bits=4), ValueError, "bits: expected 32, 16, 8 or 1, got 4"),
-        (dict(shape=4, seed=0, bits=[8]), TypeError, "bits: expected an integer, got list"),
-        (dict(shape=-4, seed=0), ValueError, "shape: expected sizes >= 0"),
-        (dict(shape=4.0, seed=0), TypeError, "shape: expected an integer or a sequence"),
-        (dict(shape=(4, 2.0), seed=0), TypeError, "shape: "),
-        (dict(shape=4, seed=0, threads=0), ValueError, "threads: expected 1 to 1024, got 0"),
-        (dict(shape=4, seed=0, threads=1.0), TypeError, "threads: expected an integer or None"),
-        (dict(shape=4, seed=0, out=[0] * 4), TypeError, "out: expected an array of uint32"),
-        (dict(shape=4, seed=0, out=np.zeros(4, np.int32)), TypeError, "out: .* got int32"),
-        (dict(shape=4, seed=0, out=np.zeros(5, np.uint32)), ValueError, r"out: .*shape \(4,\)"),
-        (dict(shape=4, seed=0, out=np.zeros(8, np.uint32)[::2]), ValueError, "out: .*strides"),
+        ({"shape": 4, "seed": 1.5}, TypeError, "seed: expected an integer, got float"),
+        ({"shape": 4, "seed": -1}, ValueError, r"seed: expected 0 <= seed < 2\*\*64, got -1"),
+        ({"shape": 4, "seed": 2**64}, ValueError, "seed: "),
+        (
+            {"shape": 4, "seed": 0, "stream": 2**32},
+            ValueError,
+            r"stream: .* 2\*\*32, got 4294967296",
+        ),
+        ({"shape": 4, "seed": 0, "call": -1}, ValueError, "call: "),
+        ({"shape": 4, "seed": 0, "call": "1"}, TypeError, "call: expected an integer, got str"),
+        ({"shape": 4, "seed": 0, "start": 2**64}, ValueError, "start: "),
+        ({"shape": 4, "seed": 0, "bits": 4}, ValueError, "bits: expected 32, 16, 8 or 1, got 4"),
+        ({"shape": 4, "seed": 0, "bits": [8]}, TypeError, "bits: expected an integer, got list"),
+        ({"shape": -4, "seed": 0}, ValueError, "shape: expected sizes >= 0"),
+        ({"shape": 4.0, "seed": 0}, TypeError, "shape: expected an integer or a sequence"),
+        ({"shape": (4, 2.0), "seed": 0}, TypeError, "shape: "),
+        ({"shape": 4, "seed": 0, "threads": 0}, ValueError, "threads: expected 1 to 1024, got 0"),
+        (
+            {"shape": 4, "seed": 0, "threads": 1.0},
+            TypeError,
+            "threads: expected an integer or None",
+        ),
+        (
+            {"shape": 4, "seed": 0, "out": [0] * 4},
+            TypeError,
+            "out must be a NumPy array of uint32, got list",
+        ),
+        (
+            {"shape": 4, "seed": 0, "out": np.zeros(4, np.int32)},
+            TypeError,
+            "out must have dtype uint32, got int32",
+        ),
+        (
+            {"shape": 4, "seed": 0, "out": np.zeros(5, np.uint32)},
+            ValueError,
+            r"out must have shape \(4,\), got \(5,\)",
+        ),
+        (
+            {"shape": 4, "seed": 0, "out": np.zeros(8, np.uint32)[::2]},
+            ValueError,
+            "out must be C-contiguous",
+        ),
     ],
 )
 def test_random_bits_errors(arguments, error, message):
@@ -207,7 +231,7 @@ def test_random_bits_needs_a_seed():
 def test_read_only_out_is_refused():
     out = np.zeros(4, np.uint32)
     out.flags.writeable = False
-    with pytest.raises(ValueError, match="out: expected a writeable"):
+    with pytest.raises(ValueError, match="out must be writeable"):
         ab.random_bits(4, seed=0, out=out)
     assert not out.any()
 
@@ -221,13 +245,26 @@ def test_read_only_out_is_refused():
         ([0] * 4, 0, {}, ValueError, "key: expected shape"),
         ([2**32, 0, 0, 0], [0, 0], {}, ValueError, "counter: expected 32-bit words"),
         ([0] * 4, [-1, 0], {}, ValueError, "key: expected 32-bit words"),
-        ([0] * 4, [0, 0], dict(rounds=6), ValueError, "rounds: expected 10, 7 or 5, got 6"),
-        ([0] * 4, [0, 0], dict(threads=0), ValueError, "threads: "),
+        ([0] * 4, [0, 0], {"rounds": 6}, ValueError, "rounds: expected 10, 7 or 5, got 6"),
+        ([0] * 4, [0, 0], {"threads": 0}, ValueError, "threads: "),
         ([[0] * 4] * 3, [[0, 0]] * 2, {}, ValueError, r"key: .*broadcast"),
-        ([0] * 4, [0, 0], dict(out=np.zeros(4, np.int64)), TypeError, "out: "),
-        ([0] * 4, [0, 0], dict(out=np.zeros(5, np.uint32)), ValueError, "out: "),
+        ([0] * 4, [0, 0], {"out": np.zeros(4, np.int64)}, TypeError, "out must have dtype"),
+        ([0] * 4, [0, 0], {"out": np.zeros(5, np.uint32)}, ValueError, "out must have shape"),
     ],
 )
 def test_philox_errors(counter, key, options, error, message):
     with pytest.raises(error, match=message):
         ab.philox4x32(counter, key, **options)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5, 8, 9, 13, 16, 17, 23, 32])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernels_draw_the_same_bits(isa, bits, threads):
+    # What stochastic rounding draws inside its kernel, against the same draws given explicitly.
+    lane = next(width for width in (1, 8, 16, 32) if width >= bits)
+    x = np.random.default_rng(bits).standard_normal(200_003).astype(np.float32)
+    address = {"seed": 77, "stream": 3, "call": 4}
+    draws = ab.random_bits(x.shape, bits=lane, **address).astype(np.uint32) << (32 - lane)
+    rounded = ab.quantize(x, "e4m3fn", "stochastic", bits=bits, threads=threads, **address)
+    explicit = ab.quantize(x, "e4m3fn", "stochastic", bits=bits, random_bits=draws)
+    assert np.array_equal(rounded, explicit)

@@ -1,5 +1,7 @@
 """The code table of a small float format, from the definition in NumPy (independent of cpp/)."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
     from ._float_format import FloatFormat
 
 
-def code_values(fmt: "FloatFormat") -> FloatArray:
+def code_values(fmt: FloatFormat) -> FloatArray:
     """Return the value of every word of `fmt`; see `FloatFormat.code_values`."""
     if fmt.bits > 16:
         raise ValueError(f"a format must have at most 16 bits to list its words, got {fmt.bits}")
@@ -48,7 +50,7 @@ def code_values(fmt: "FloatFormat") -> FloatArray:
     return values.astype(dtype)
 
 
-def finite_values(fmt: "FloatFormat") -> FloatArray:
+def finite_values(fmt: FloatFormat) -> FloatArray:
     """Return the distinct finite values of `fmt`, ascending; see `FloatFormat.values`."""
     values = code_values(fmt)
     values = values[np.isfinite(values)] + values.dtype.type(0)  # one zero, +0

@@ -1,5 +1,7 @@
 """FixedFormat: a fixed-point format with its rounding and overflow mode as one frozen value."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any, ClassVar
 
@@ -111,13 +113,13 @@ class FixedFormat(BaseFormat):
         return exact_float(1, -self.fraction_bits, "eps")
 
     @property
-    def code_dtype(self) -> "np.dtype[Any]":
+    def code_dtype(self) -> np.dtype[Any]:
         """Smallest NumPy integer dtype, signed as the format is, that holds a word."""
         unsigned = unsigned_dtype(self.bits)
         return np.dtype(unsigned.name[1:]) if self.signed else unsigned
 
     @property
-    def value_dtype(self) -> "np.dtype[Any]":
+    def value_dtype(self) -> np.dtype[Any]:
         """float32 if it holds every value exactly, else float64; ValueError if neither does."""
         precision = self.bits - self.signed
         top = precision - self.fraction_bits
@@ -135,7 +137,7 @@ class FixedFormat(BaseFormat):
         return np.ldexp(integers, -self.fraction_bits).astype(self.value_dtype)
 
     @property
-    def ml_dtype(self) -> "np.dtype[Any] | None":
+    def ml_dtype(self) -> np.dtype[Any] | None:
         """The NumPy or ml_dtypes integer dtype with the same codes and values, or None."""
         if self.fraction_bits != 0 or self.bits not in (1, 2, 4, 8, 16, 32, 64):
             return None

@@ -1,5 +1,7 @@
 """Which combinations of the fields of a FloatFormat, and which of its rules, make sense."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from . import _names
@@ -8,7 +10,7 @@ if TYPE_CHECKING:
     from ._float_format import FloatFormat
 
 
-def check_layout(fmt: "FloatFormat") -> None:
+def check_layout(fmt: FloatFormat) -> None:
     """Raise ValueError where `specials`, `code0` and the widths contradict each other."""
     kind = fmt.specials
 
@@ -47,7 +49,7 @@ def check_layout(fmt: "FloatFormat") -> None:
         )
 
 
-def checked_overflow(fmt: "FloatFormat", rule: object) -> str:
+def checked_overflow(fmt: FloatFormat, rule: object) -> str:
     """Return the canonical overflow rule, or raise where it needs a word that `fmt` has not."""
     name = _names.canonical("overflow", rule, _names.FLOAT_OVERFLOW)
     needs = {
@@ -64,7 +66,7 @@ def checked_overflow(fmt: "FloatFormat", rule: object) -> str:
     return name
 
 
-def checked_underflow(fmt: "FloatFormat", rule: object) -> str:
+def checked_underflow(fmt: FloatFormat, rule: object) -> str:
     """Return the canonical underflow rule, or raise where `fmt` cannot follow it."""
     name = _names.canonical("underflow", rule, _names.UNDERFLOW)
     if not fmt.has_zero:
@@ -78,7 +80,7 @@ def checked_underflow(fmt: "FloatFormat", rule: object) -> str:
     return name
 
 
-def checked_nan_to(fmt: "FloatFormat", rule: object) -> str:
+def checked_nan_to(fmt: FloatFormat, rule: object) -> str:
     """Return the canonical rule for NaN, or raise where it needs a zero that `fmt` has not."""
     name = _names.canonical("nan_to", rule, _names.NAN_TO)
     if name == "zero" and not fmt.has_zero:

@@ -1,5 +1,7 @@
 """FloatFormat: every small floating-point format as one frozen value."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -132,7 +134,7 @@ class FloatFormat(BaseFormat):
         return self.signed + self.exponent_bits + self.mantissa_bits
 
     @property
-    def code_dtype(self) -> "np.dtype[Any]":
+    def code_dtype(self) -> np.dtype[Any]:
         """Smallest unsigned NumPy dtype that holds a word (with its padding)."""
         return unsigned_dtype(self.bits + self.padding_bits)
 
@@ -268,11 +270,11 @@ class FloatFormat(BaseFormat):
 
     @property
     def eps(self) -> float:
-        """2^-M: the distance from a power of two, if it is normal, to the value above it, / it."""
+        """2^-M: the distance from a normal power of two to the value above it, relative to it."""
         return math.ldexp(1.0, -self.mantissa_bits)
 
     @property
-    def value_dtype(self) -> "np.dtype[Any]":
+    def value_dtype(self) -> np.dtype[Any]:
         """float32 if it holds every finite value exactly, else float64, which is what decode gives.
 
         Raises
@@ -327,7 +329,7 @@ class FloatFormat(BaseFormat):
         return finite_values(self)
 
     @property
-    def ml_dtype(self) -> "np.dtype[Any] | None":
+    def ml_dtype(self) -> np.dtype[Any] | None:
         """The ml_dtypes or NumPy dtype with the same code table, None if there is none."""
         for row in PRESETS:
             if row.dtype_name and all(getattr(self, f) == getattr(row, f) for f in LAYOUT_FIELDS):

@@ -1,5 +1,7 @@
 """What the two classes of format share: checked fields, exact floats, dicts, copies, repr."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import operator
@@ -54,7 +56,7 @@ def exact_float(significand: int, exponent: int, what: str) -> float:
     return math.ldexp(odd, exponent) if odd else 0.0
 
 
-def unsigned_dtype(bits: int) -> "np.dtype[Any]":
+def unsigned_dtype(bits: int) -> np.dtype[Any]:
     """Return the smallest unsigned dtype of at least `bits` bits."""
     return np.dtype(next(f"uint{n}" for n in (8, 16, 32, 64) if bits <= n))
 

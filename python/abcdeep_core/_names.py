@@ -1,5 +1,7 @@
 """The accepted names of rounding, overflow, underflow and NaN rules, and their aliases."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType

@@ -1,5 +1,7 @@
 """The table of named floating-point formats, and the names of the IEEE P3109 formats."""
 
+from __future__ import annotations
+
 import re
 from typing import NamedTuple
 

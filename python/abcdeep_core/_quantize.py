@@ -149,7 +149,7 @@ def encode(
     >>> ab.encode(np.float32([0, 0.5, -6]), "e2m1")
     array([ 0,  1, 15], dtype=uint8)
     >>> ab.encode(np.float32([0.3]), "e4m3fn", dtype=True)
-    array([0.3125], dtype=float8_e4m3fn)
+    array([0.3125], dtype='float8_e4m3fn')
     """
     array = as_float_array("x", x)
     form = get_format(fmt)

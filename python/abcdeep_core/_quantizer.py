@@ -87,8 +87,13 @@ def float_quantizer(
             f"format must have exponents in -1022..1023 to be rounded to, got {fmt.emin}..{fmt.emax}"
         )
     q = _core.Quantizer()
-    q.mantissa_bits, q.emin = fmt.mantissa_bits, fmt.emin
-    q.max_index = (fmt.max_index, fmt.max_index if fmt.signed else 0)
+    q.mantissa_bits, q.emin, max_index = fmt.mantissa_bits, fmt.emin, fmt.max_index
+    if underflow == "off":
+        # the same numbers continued down to 2^-126: more binades below, hence larger indices
+        q.emin = min(fmt.emin, -126)
+        max_index += (fmt.emin - q.emin) << fmt.mantissa_bits
+        underflow = "flush_before"
+    q.max_index = (max_index, max_index if fmt.signed else 0)
     q.underflow = _UNDERFLOW[fmt.resolved_underflow(underflow)]
     q.odd_first_code = fmt.mantissa_bits == 0 and fmt.code0 == "ordinary"
     q.negative_zero = fmt.has_negative_zero

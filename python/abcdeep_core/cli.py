@@ -1,5 +1,7 @@
 """The command `abcdeep`: one subcommand a job, each a thin layer over the library."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import math
@@ -38,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     --------
     >>> from abcdeep_core.cli import main
     >>> main(["formats", "e3m0"])
-    name  s-E-M  bias  max (code)  min normal  min subnormal  Inf  NaN  overflow         also
-    e3m0  1-3-0  1     64 (0x7)    1           -              -    -    sat_finite: max
+    name  s-E-M  bias  specials  max (code)  min normal  min subnormal  overflow         also
+    e3m0  1-3-0  1     none      64 (0x7)    1           -              sat_finite: max
     0
     """
     args = _parser().parse_args(argv)
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 # abcdeep formats
 
 
-def _add_formats(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_formats(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "formats",
         help="list the number formats, or print their code tables",
@@ -94,7 +96,7 @@ def _add_formats(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(run=lambda args: _run_formats(args, parser))
 
 
-def _named_format(text: str) -> "FloatFormat":
+def _named_format(text: str) -> FloatFormat:
     from .formats import FloatFormat, get_format
 
     try:
@@ -127,7 +129,7 @@ def _run_formats(args: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     return 0
 
 
-def _no_table(fmt: "FloatFormat") -> str:
+def _no_table(fmt: FloatFormat) -> str:
     if fmt.bits > 16:
         return f"must have at most 16 bits, got {fmt.bits}"
     try:
@@ -137,10 +139,10 @@ def _no_table(fmt: "FloatFormat") -> str:
     return ""
 
 
-def _limit_rows(chosen: "Sequence[FloatFormat]") -> Iterator[Sequence[str]]:
+def _limit_rows(chosen: Sequence[FloatFormat]) -> Iterator[Sequence[str]]:
     from ._presets import ALIASES
 
-    yield ("name", "s-E-M", "bias", "max (code)", "min normal", "min subnormal", "Inf", "NaN",
+    yield ("name", "s-E-M", "bias", "specials", "max (code)", "min normal", "min subnormal",
            "overflow", "also")  # fmt: skip
     for fmt in chosen:
         first_normal = 1 << fmt.mantissa_bits
@@ -149,17 +151,16 @@ def _limit_rows(chosen: "Sequence[FloatFormat]") -> Iterator[Sequence[str]]:
             fmt.name,
             f"{int(fmt.signed)}-{fmt.exponent_bits}-{fmt.mantissa_bits}",
             str(fmt.bias),
+            fmt.specials,
             f"{_magnitude(fmt, fmt.max_index)} ({fmt.max_code:#x})",
             _magnitude(fmt, first_normal) if first_normal <= fmt.max_index else "-",
             _magnitude(fmt, 1) if subnormals else "-",
-            "-" if fmt.inf_code is None else f"{fmt.inf_code:#x}",
-            "-" if fmt.nan_code is None else f"{fmt.nan_code:#x}",
             _overflow(fmt),
             ", ".join(alias for alias, name in ALIASES.items() if name == fmt.name),
         )
 
 
-def _magnitude(fmt: "FloatFormat", index: int) -> str:
+def _magnitude(fmt: FloatFormat, index: int) -> str:
     """Return the value at `index` as a decimal if that is short, else with powers of two."""
     significand, exponent = fmt.significand_exponent(index)
     if -30 <= exponent <= 30:
@@ -174,7 +175,7 @@ def _magnitude(fmt: "FloatFormat", index: int) -> str:
     return f"{significand}*2^{exponent}"
 
 
-def _overflow(fmt: "FloatFormat") -> str:
+def _overflow(fmt: FloatFormat) -> str:
     """Return the overflow rule with what it makes of a value far above the largest."""
     rule = fmt.resolved_overflow()
     if rule == "ieee" and fmt.has_inf:
@@ -184,7 +185,7 @@ def _overflow(fmt: "FloatFormat") -> str:
     return rule + ": max"
 
 
-def _code_rows(fmt: "FloatFormat") -> Iterator[Sequence[str]]:
+def _code_rows(fmt: FloatFormat) -> Iterator[Sequence[str]]:
     e, m, padding = fmt.exponent_bits, fmt.mantissa_bits, fmt.padding_bits
     digits = -(-(fmt.bits + padding) // 4)
     yield ("code", "s" * fmt.signed + "e" * e + "m" * m, "value")
@@ -196,7 +197,7 @@ def _code_rows(fmt: "FloatFormat") -> Iterator[Sequence[str]]:
         )
 
 
-def _record(fmt: "FloatFormat", with_values: bool) -> dict[str, Any]:
+def _record(fmt: FloatFormat, with_values: bool) -> dict[str, Any]:
     """Return what is known about a format as JSON values; a float out of float64 is null."""
 
     def number(query: str) -> float | None:

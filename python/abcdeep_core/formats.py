@@ -1,5 +1,7 @@
 """Number formats as values: the two classes, the named formats, and `get_format`."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias

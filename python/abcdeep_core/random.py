@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from ._arrays import check_out
 from ._threads import check_threads
 
 UIntArray = npt.NDArray[np.unsignedinteger[Any]]
 
-_LANE_DTYPES = {
+_LANE_DTYPES: dict[int, np.dtype[Any]] = {
     32: np.dtype(np.uint32),
     16: np.dtype(np.uint16),
     8: np.dtype(np.uint8),
@@ -34,7 +35,12 @@ def check_unsigned(name: str, value: SupportsIndex, bits: int) -> int:
 
 
 def philox4x32(
-    counter: npt.ArrayLike, key: npt.ArrayLike, *, rounds: int = 10
+    counter: npt.ArrayLike,
+    key: npt.ArrayLike,
+    *,
+    rounds: int = 10,
+    out: npt.NDArray[np.uint32] | None = None,
+    threads: SupportsIndex | None = None,
 ) -> npt.NDArray[np.uint32]:
     """Return the four output words of Philox4x32 for each counter and key.
 
@@ -46,6 +52,10 @@ def philox4x32(
         Key words; the leading shapes broadcast.
     rounds : {10, 7, 5}
         Everything in this package uses 10; fewer are for comparison only.
+    out : ndarray of uint32, optional
+        C-contiguous array of the result's shape to write into.
+    threads : int, optional
+        Threads to use; the result does not depend on it.
 
     Returns
     -------
@@ -54,9 +64,10 @@ def philox4x32(
     Raises
     ------
     TypeError
-        An array that does not hold integers.
+        An array that does not hold integers; `out` of another dtype.
     ValueError
-        A word outside 32 bits, a wrong last dimension, or another number of rounds.
+        A word outside 32 bits, a wrong last dimension, leading shapes that do not broadcast,
+        another number of rounds, `out` of another shape or not C-contiguous.
 
     Notes
     -----
@@ -72,12 +83,19 @@ def philox4x32(
         raise ValueError(f"rounds: expected 10, 7 or 5, got {rounds!r}")
     counters = _words("counter", counter, 4)
     keys = _words("key", key, 2)
-    shape = np.broadcast_shapes(counters.shape[:-1], keys.shape[:-1])
+    try:
+        shape = np.broadcast_shapes(counters.shape[:-1], keys.shape[:-1])
+    except ValueError:
+        raise ValueError(
+            f"key: expected leading dimensions that broadcast with counter's, "
+            f"got {keys.shape} and {counters.shape}"
+        ) from None
+    words = _output(out, (*shape, 4), np.dtype(np.uint32))
     flat_counters = np.ascontiguousarray(np.broadcast_to(counters, (*shape, 4)).reshape(-1, 4))
     flat_keys = np.ascontiguousarray(np.broadcast_to(keys, (*shape, 2)).reshape(-1, 2))
-    words = np.empty_like(flat_counters)
-    _core.philox_blocks(flat_counters, flat_keys, rounds, words)
-    return words.reshape(*shape, 4)
+    count = check_threads(threads)
+    _core.philox_blocks(flat_counters, flat_keys, rounds, words.reshape(-1, 4), count)
+    return words
 
 
 def random_bits(
@@ -132,34 +150,35 @@ def random_bits(
     >>> bool((ab.random_bits(2, seed=7, bits=8, start=4) == whole[1, 1:]).all())
     True
     """
-    if bits not in _LANE_DTYPES:
-        raise ValueError(f"bits: expected 32, 16, 8 or 1, got {bits!r}")
-    dtype = _LANE_DTYPES[bits]
-    dimensions = _shape(shape)
+    width = check_unsigned("bits", bits, 32)
+    if width not in _LANE_DTYPES:
+        raise ValueError(f"bits: expected 32, 16, 8 or 1, got {width}")
     first = check_unsigned("start", start, 64)
-    if out is None:
-        out = np.empty(dimensions, dtype)
-    elif not isinstance(out, np.ndarray) or out.dtype != dtype:
-        raise TypeError(f"out: expected an array of {dtype}, got {_kind(out)}")
-    elif out.shape != dimensions or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError(
-            f"out: expected a writeable C-contiguous array of shape {dimensions}, "
-            f"got shape {out.shape} with strides {out.strides}"
-        )
+    draws = _output(out, _shape(shape), _LANE_DTYPES[width])
+    if first + draws.size > 1 << 64:
+        raise ValueError(f"start: expected start + number of draws <= 2**64, got {first}")
     _core.random_lanes(
         check_unsigned("seed", seed, 64),
         check_unsigned("stream", stream, 32),
         check_unsigned("call", call, 32),
-        bits,
+        width,
         first,
-        out.reshape(-1),
+        draws.reshape(-1),
         check_threads(threads),
     )
-    return out
+    return draws
 
 
-def _kind(value: object) -> str:
-    return str(value.dtype) if isinstance(value, np.ndarray) else type(value).__name__
+def _output(
+    out: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    """Return `out` if a kernel can write the result into it, or a new array."""
+    if out is None:
+        return np.empty(shape, dtype)
+    array = check_out(out, shape, dtype)
+    if not array.flags.c_contiguous:
+        raise ValueError(f"out must be C-contiguous, got strides {array.strides}")
+    return array
 
 
 def _shape(shape: SupportsIndex | Sequence[SupportsIndex]) -> tuple[int, ...]:

@@ -60,7 +60,9 @@ class GemmArithmetic:
     def __post_init__(self) -> None:
         if self.datapath is not None and not isinstance(self.datapath, ab.Datapath):
             kind = type(self.datapath).__name__
-            raise TypeError(f"datapath: expected a Datapath or None, got {kind}")
+            raise TypeError(
+                f"datapath: expected a Datapath (ab.get_accumulator reads a text), got {kind}"
+            )
         for name in ("a_quantizer", "b_quantizer"):
             object.__setattr__(self, name, as_quantizer(name, getattr(self, name)))
 
@@ -211,8 +213,8 @@ def lba_arithmetic(
         As `ab.lba_accumulator`. The paper trains with ``underflow=False`` until convergence, then
         with ``underflow=True``.
     bias, product_bias : int, optional
-        Exponent biases of accumulator and product. Default: 10 for 4 exponent bits, else
-        2^(exponent_bits-1); and 2 more for the product. The accumulators' text form has the same.
+        Exponent biases of accumulator and product. Default: that of the text form
+        (`ab.get_accumulator`), and 2 more for the product.
     ste : str
         Straight-through estimator of the backward pass, see `Arithmetic`.
     operand : optional
@@ -237,7 +239,7 @@ def lba_arithmetic(
     'm4e3'
     """
     if bias is None:
-        bias = 10 if exponent_bits == 4 else 2 ** (exponent_bits - 1)
+        bias = _default_bias(mantissa_bits, exponent_bits)
     datapath = ab.lba_accumulator(
         mantissa_bits,
         exponent_bits,
@@ -254,6 +256,13 @@ def lba_arithmetic(
         seed=seed,
         name=f"m{mantissa_bits}e{exponent_bits}",
     )
+
+
+def _default_bias(mantissa_bits: int, exponent_bits: int) -> int:
+    quantizer = ab.get_accumulator(f"m{mantissa_bits}e{exponent_bits}").accumulator
+    assert quantizer is not None
+    assert isinstance(quantizer.format, ab.FloatFormat)
+    return quantizer.format.bias
 
 
 def integer_arithmetic(

@@ -1,0 +1,204 @@
+// Bindings: datapath structs and the GEMM kernels over batches, cut into rectangles of outputs.
+#include <nanobind/stl/optional.h>
+
+#include <algorithm>
+#include <mutex>
+#include <vector>
+
+#include "bindings.hpp"
+#include "dispatch.hpp"
+#include "parallel.hpp"
+
+namespace abcdeep {
+namespace {
+
+using Offsets = ArrayIn<std::int64_t>;
+
+// A batch of matrices: where each starts, and its strides, in elements.
+template <class T>
+struct Batch {
+    const T* data = nullptr;
+    const std::int64_t* offsets = nullptr;
+    std::int64_t row_stride = 0, column_stride = 0;
+
+    MatrixView<const T> operator[](std::int64_t i) const {
+        return {data ? data + offsets[i] : nullptr, row_stride, column_stride};
+    }
+};
+
+template <class T>
+Batch<T> batch_of(const AnyIn& array, const Offsets& offsets, std::int64_t rows, std::int64_t columns) {
+    return {static_cast<const T*>(array.data()), offsets.data(), rows, columns};
+}
+
+// Everything of one call, as Python sets it up; the bindings below fill in operands and run it.
+template <class Job_, class Datapath_, auto Kernels::* general>
+struct Gemm {
+    using Job = Job_;
+    using Datapath = Datapath_;
+    static constexpr auto kernel = general;
+    Job job;
+    Datapath datapath;
+    EventTotals totals;
+    std::int64_t batches = 0;
+    Batch<std::remove_const_t<std::remove_pointer_t<decltype(Job{}.a.data)>>> a, b;
+    Batch<std::remove_const_t<std::remove_pointer_t<decltype(Job{}.c.data)>>> c;
+};
+using FloatGemm = Gemm<FloatJob, FloatDatapath, &Kernels::gemm_float_lanes>;
+using IntegerGemm = Gemm<IntegerJob, IntegerDatapath, &Kernels::gemm_integer_lanes>;
+
+void merge(EventTotals& into, const EventTotals& from) {
+    for (int e = 0; e < event_counts; ++e) into.counts[e] += from.counts[e];
+    if (!from.any) return;
+    into.smallest = into.any ? std::min(into.smallest, from.smallest) : from.smallest;
+    into.largest = into.any ? std::max(into.largest, from.largest) : from.largest;
+    into.any = true;
+}
+
+// kernel(job, block, totals) over every rectangle of every matrix of the batch.
+template <class G, class Kernel>
+void run_blocks(G& gemm, std::int64_t block_rows, std::int64_t block_columns, int threads,
+                const Kernel& kernel) {
+    const auto& whole = gemm.job;
+    const std::int64_t row_blocks = (whole.rows + block_rows - 1) / block_rows;
+    const std::int64_t column_blocks = (whole.columns + block_columns - 1) / block_columns;
+    const std::int64_t blocks = row_blocks * column_blocks, plane = whole.rows * whole.columns;
+    std::mutex mutex;
+    parallel_for(gemm.batches * blocks, threads, [&](std::int64_t piece) {
+        const std::int64_t i = piece / blocks, block = piece % blocks;
+        auto job = whole;
+        job.a = gemm.a[i], job.b = gemm.b[i], job.c = gemm.c[i];
+        job.first_output += std::uint64_t(i * plane);
+        job.out = static_cast<char*>(whole.out) + i * plane * whole.out_bytes();
+        if (job.table.counts) job.table.counts += i * plane, job.table.extremes += i * plane;
+        const std::int64_t m = block / column_blocks * block_rows, n = block % column_blocks * block_columns;
+        const Block rectangle{m, std::min(m + block_rows, job.rows), n, std::min(n + block_columns, job.columns)};
+        EventTotals totals;
+        kernel(job, rectangle, totals);
+        if (job.event_level) {
+            const std::lock_guard lock(mutex);
+            merge(gemm.totals, totals);
+        }
+    });
+}
+
+// (largest, smallest nonzero less one, OR of significands) of all matrices of an operand.
+nb::tuple summarise(AnyIn x, Offsets offsets, std::int64_t row_stride, std::int64_t column_stride,
+                    std::int64_t rows, std::int64_t columns, int threads) {
+    OperandSummary all;
+    {
+        const nb::gil_scoped_release release;
+        const auto batch = batch_of<float>(x, offsets, row_stride, column_stride);
+        const std::int64_t grain = std::max<std::int64_t>(1, (1 << 18) / std::max<std::int64_t>(columns, 1));
+        const std::int64_t pieces = (rows + grain - 1) / grain;
+        std::mutex mutex;
+        parallel_for(std::int64_t(offsets.size()) * pieces, threads, [&](std::int64_t i) {
+            const std::int64_t first = i % pieces * grain;
+            auto matrix = batch[i / pieces];
+            matrix.data += first * row_stride;
+            OperandSummary one;
+            kernels().summarise(matrix, std::min(grain, rows - first), columns, one);
+            const std::lock_guard lock(mutex);
+            all.largest = std::max(all.largest, one.largest);
+            all.smallest_less_one = std::min(all.smallest_less_one, one.smallest_less_one);
+            all.significand |= one.significand;
+        });
+    }
+    return nb::make_tuple(all.largest, all.smallest_less_one, all.significand);
+}
+
+// Rows of a block that keep one piece of work short of about a tenth of a second.
+std::int64_t rows_of_block(std::int64_t terms, std::int64_t columns, std::int64_t steps) {
+    return std::clamp<std::int64_t>(steps / std::max<std::int64_t>(terms * columns, 1), 1, 128);
+}
+
+template <class G>
+void run_lanes(G& gemm, int threads) {
+    const nb::gil_scoped_release release;
+    const std::int64_t columns = 64, rows = rows_of_block(gemm.job.terms, columns, 1 << 22);
+    run_blocks(gemm, rows, columns, threads, [&](const auto& job, const Block& block, EventTotals& totals) {
+        (kernels().*G::kernel)(job, gemm.datapath, block, totals);
+    });
+}
+
+template <auto field, class G>
+void set_batch(G& gemm, AnyIn array, Offsets offsets, std::int64_t row_stride, std::int64_t column_stride) {
+    auto& batch = gemm.*field;
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(batch.data)>>;
+    batch = batch_of<T>(array, offsets, row_stride, column_stride);
+}
+
+template <class G>
+void set_output(G& gemm, AnyOut out, std::int64_t batches, std::int64_t rows, std::int64_t columns,
+                std::int64_t terms) {
+    gemm.batches = batches;
+    gemm.job.rows = rows, gemm.job.columns = columns, gemm.job.terms = terms;
+    gemm.job.out = out.data();
+    gemm.job.wide_out = out.itemsize() == 8;
+}
+
+template <class G>
+void set_random(G& gemm, std::uint64_t seed, std::uint32_t stream, std::uint32_t call, std::uint64_t first_output) {
+    gemm.job.random = {seed, stream, call, nullptr};
+    gemm.job.first_output = first_output;
+}
+
+template <class G>
+void set_events(G& gemm, int level, std::optional<ArrayOut<std::int64_t, 2>> counts,
+                std::optional<ArrayOut<double, 2>> extremes) {
+    gemm.job.event_level = level;
+    if (counts) gemm.job.table = {counts->data(), extremes->data(), std::int64_t(counts->shape(1))};
+}
+
+template <class G>
+nb::tuple totals(const G& gemm) {
+    nb::list counts;
+    for (auto count : gemm.totals.counts) counts.append(count);
+    return nb::make_tuple(counts, gemm.totals.smallest, gemm.totals.largest);
+}
+
+template <class G>
+auto bind_gemm(nb::module_& m, const char* name) {
+    nb::class_<G> g(m, name);
+    g.def(nb::init<>()).def_rw("datapath", &G::datapath);
+    g.def("set_a", &set_batch<&G::a, G>, "a"_a.noconvert(), "offsets"_a, "row_stride"_a, "column_stride"_a);
+    g.def("set_b", &set_batch<&G::b, G>, "b"_a.noconvert(), "offsets"_a, "row_stride"_a, "column_stride"_a);
+    g.def("set_c", &set_batch<&G::c, G>, "c"_a.noconvert(), "offsets"_a, "row_stride"_a, "column_stride"_a);
+    g.def("set_output", &set_output<G>, "out"_a.noconvert(), "batches"_a, "rows"_a, "columns"_a, "terms"_a);
+    g.def("set_order", [](G& gemm, Offsets order) { gemm.job.order = order.data(); }, "order"_a.noconvert());
+    g.def("set_random", &set_random<G>, "seed"_a, "stream"_a, "call"_a, "first_output"_a);
+    g.def("set_events", &set_events<G>, "level"_a, "counts"_a.none(), "extremes"_a.none());
+    g.def("run_lanes", &run_lanes<G>, "threads"_a);
+    g.def("totals", &totals<G>);
+    return g;
+}
+
+template <class D, class Class>
+void bind_common_fields(Class& d) {
+    d.def(nb::init<>()).def_rw("product_exact", &D::product_exact).def_rw("product", &D::product);
+    d.def_rw("accumulator", &D::accumulator).def_rw("merge", &D::merge);
+    d.def_rw("group", &D::group).def_rw("chunk", &D::chunk);
+    d.def_prop_rw("merge_exact", [](const D& x) { return x.merge_kind == Merge::exact; },
+                  [](D& x, bool exact) { x.merge_kind = exact ? Merge::exact : Merge::quantized; });
+    d.def_prop_rw("merge_order", [](const D& x) { return int(x.merge_order); },
+                  [](D& x, int order) { x.merge_order = MergeOrder(order); });
+}
+
+}  // namespace
+
+void bind_matmul(nb::module_& m) {
+    nb::class_<FloatDatapath> f(m, "FloatDatapath");
+    bind_common_fields<FloatDatapath>(f);
+    f.def_rw("float32_steps", &FloatDatapath::float32_steps);
+    f.def_rw("product_overflow_at_largest", &FloatDatapath::product_overflow_at_largest);
+    f.def_rw("accumulator_overflow_at_largest", &FloatDatapath::accumulator_overflow_at_largest);
+    f.def_rw("merge_overflow_at_largest", &FloatDatapath::merge_overflow_at_largest);
+    nb::class_<IntegerDatapath> i(m, "IntegerDatapath");
+    bind_common_fields<IntegerDatapath>(i);
+    m.def("summarise", &summarise, "x"_a.noconvert(), "offsets"_a.noconvert(), "row_stride"_a,
+          "column_stride"_a, "rows"_a, "columns"_a, "threads"_a);
+    bind_gemm<FloatGemm>(m, "FloatGemm");
+    bind_gemm<IntegerGemm>(m, "IntegerGemm");
+}
+
+}  // namespace abcdeep

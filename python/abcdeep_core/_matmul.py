@@ -1,0 +1,271 @@
+"""`matmul`: matrix products through any datapath the compiled engine knows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, SupportsIndex, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from ._arrays import Array, check_out
+from ._gemm import (
+    Compiled,
+    EventRecorder,
+    as_addend,
+    as_operand,
+    batch_offsets,
+    check_finite,
+    compile_datapath,
+)
+from ._quantize import quantize
+from ._threads import check_threads
+from .datapath import Datapath
+from .events import Events
+from .random import check_unsigned
+
+EventLevel = Literal[False, True, "overflow"]
+
+
+@overload
+def matmul(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    datapath: Datapath,
+    *,
+    c: npt.ArrayLike | None = None,
+    events: Literal[False] = False,
+    per_output: bool = False,
+    seed: SupportsIndex | None = None,
+    stream: SupportsIndex = 0,
+    call: SupportsIndex = 0,
+    out: Array | None = None,
+    threads: SupportsIndex | None = None,
+) -> Array: ...
+
+
+@overload
+def matmul(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    datapath: Datapath,
+    *,
+    c: npt.ArrayLike | None = None,
+    events: Literal[True, "overflow"],
+    per_output: bool = False,
+    seed: SupportsIndex | None = None,
+    stream: SupportsIndex = 0,
+    call: SupportsIndex = 0,
+    out: Array | None = None,
+    threads: SupportsIndex | None = None,
+) -> tuple[Array, Events]: ...
+
+
+def matmul(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    datapath: Datapath,
+    *,
+    c: npt.ArrayLike | None = None,
+    events: EventLevel = False,
+    per_output: bool = False,
+    seed: SupportsIndex | None = None,
+    stream: SupportsIndex = 0,
+    call: SupportsIndex = 0,
+    out: Array | None = None,
+    threads: SupportsIndex | None = None,
+) -> Array | tuple[Array, Events]:
+    """Return the matrix product a @ b, every dot product computed by `datapath`.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., M, K) or (K,)
+        float32 or a narrower float (widened exactly) for a float datapath; int8, uint8, int16,
+        uint16, int4 or uint4 for an integer one.
+    b : array_like, shape (..., K, N) or (K,)
+        As `a`; the dtypes may differ.
+    datapath : Datapath
+        See `lba_accumulator`, `float_accumulator`, `integer_accumulator`, `exact_accumulator`.
+    c : array_like, optional
+        Start value of the sums, broadcast to the result; rounded with the accumulator's quantiser
+        (to nearest even if that is stochastic).
+    events : {False, True, "overflow"}
+        Also count numerical events; "overflow" only those of range.
+    per_output : bool
+        Events as arrays of the result's shape.
+    seed, stream, call : int
+        Address of the random words of stochastic rounding (docs/accumulators.md).
+    out : ndarray, optional
+        Array for the result, of its shape and dtype. It must not overlap `a` or `b`.
+    threads : int, optional
+        Threads to use; the result does not depend on it.
+
+    Returns
+    -------
+    ndarray, or (ndarray, Events) if `events`
+        float32 (float64 if the last format needs it), or int32 (int64 if the accumulator has more
+        than 32 bits). A zero result is +0.
+
+    Raises
+    ------
+    TypeError
+        If operands have the wrong dtype for the datapath.
+    ValueError
+        If shapes do not match; an operand is not finite and a format of the datapath has no NaN;
+        rounding is stochastic without seed; a format is too wide for exact emulation.
+    NotImplementedError
+        If the datapath has a step that is not compiled yet; the text names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import abcdeep_core as ab
+    >>> a = np.float32([[1, 2**-13]])
+    >>> b = np.float32([[1], [-(2**-13)]])
+    >>> ab.matmul(a, b, ab.lba_accumulator(underflow=False))
+    array([[0.99609375]], dtype=float32)
+    """
+    if not isinstance(datapath, Datapath):
+        raise TypeError(f"datapath must be a Datapath, got {type(datapath).__name__}")
+    left, right = as_operand("a", a, datapath), as_operand("b", b, datapath)
+    shape, left, right = stack_shapes(left, right)
+    result, seen = gemm(
+        left,
+        right,
+        datapath,
+        None if c is None else as_addend(c, datapath, shape),
+        shape,
+        events,
+        per_output,
+        (seed, stream, call),
+        out,
+        threads,
+    )
+    return (result, seen) if seen is not None else result
+
+
+def event_level(events: EventLevel) -> int:
+    """Return 0, 1 or 2 for False, "overflow" and True."""
+    if events is False or events is True:
+        return 2 * int(events)
+    if events != "overflow":
+        raise ValueError(f"events must be False, True or 'overflow', got {events!r}")
+    return 1
+
+
+def stack_shapes(a: Array, b: Array) -> tuple[tuple[int, ...], Array, Array]:
+    """Return the result's shape, and the operands as stacks of matrices with the same batch."""
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"a and b must have at least one dimension, got {a.ndim} and {b.ndim}")
+    matrix_a = a[None, :] if a.ndim == 1 else a
+    matrix_b = b[:, None] if b.ndim == 1 else b
+    if matrix_a.shape[-1] != matrix_b.shape[-2]:
+        raise ValueError(
+            f"the last dimension of a must be the second-last of b, got {a.shape} and {b.shape}"
+        )
+    try:
+        batch = np.broadcast_shapes(matrix_a.shape[:-2], matrix_b.shape[:-2])
+    except ValueError:
+        raise ValueError(f"batch dimensions must broadcast, got {a.shape} and {b.shape}") from None
+    rows = () if a.ndim == 1 else (a.shape[-2],)
+    columns = () if b.ndim == 1 else (b.shape[-1],)
+    return (
+        (*batch, *rows, *columns),
+        np.broadcast_to(matrix_a, (*batch, *matrix_a.shape[-2:])),
+        np.broadcast_to(matrix_b, (*batch, *matrix_b.shape[-2:])),
+    )
+
+
+def gemm(
+    a: Array,
+    b: Array,
+    datapath: Datapath,
+    c: Array | None,
+    shape: tuple[int, ...],
+    events: EventLevel,
+    per_output: bool,
+    address: tuple[SupportsIndex | None, SupportsIndex, SupportsIndex],
+    out: Array | None,
+    threads: SupportsIndex | None,
+    first_output: int = 0,
+) -> tuple[Array, Events | None]:
+    """Run checked stacks of matrices (..., M, K) and (..., K, N) through the kernels."""
+    *batch, rows, terms = a.shape
+    columns = b.shape[-1]
+    compiled = compile_datapath(datapath, terms)
+    level = event_level(events)
+    seed, stream, call = address
+    if compiled.random and seed is None:
+        raise ValueError("a stochastic accumulator needs seed=, got None")
+    if not datapath.is_integer:
+        for name, operand in (("a", a), ("b", b)):
+            check_finite(name, operand, compiled.nan_format)
+    outputs = int(np.prod(batch)) * rows * columns
+    dtype = compiled.out_dtype
+    final = np.dtype(np.float32) if compiled.output is None else compiled.output.format.value_dtype
+    if out is not None:
+        check_out(out, shape, dtype if compiled.output is None else final)
+    direct = out is not None and out.flags.c_contiguous and compiled.output is None
+    target = out if direct and out is not None else np.empty(shape, dtype)
+    if any(np.may_share_memory(target, operand) for operand in (a, b) if target.size):
+        target = np.empty(shape, dtype)
+
+    run = _core.IntegerGemm() if datapath.is_integer else _core.FloatGemm()
+    run.datapath = compiled.struct
+    keep = [_set_operand(run.set_a, a), _set_operand(run.set_b, b)]
+    if c is not None:
+        if not datapath.is_integer:
+            check_finite("c", c, compiled.nan_format)
+        keep.append(_set_operand(run.set_c, c.reshape(*batch, rows, columns)))
+    run.set_output(target, int(np.prod(batch)), rows, columns, terms)
+    order = operand_order(datapath, terms)
+    if order is not None:
+        run.setoperand_order(order)
+    run.set_random(
+        check_unsigned("seed", 0 if seed is None else seed, 64),
+        check_unsigned("stream", stream, 32),
+        check_unsigned("call", call, 32),
+        first_output,
+    )
+    recorder = EventRecorder(level, per_output and level > 0, compiled, terms, outputs)
+    run.set_events(level, recorder.counts, recorder.extremes)
+    _run(run, compiled, check_threads(threads))
+    seen = None
+    if level:
+        seen = recorder.table(shape) if per_output else recorder.total(run.totals(), outputs)
+    if compiled.output is not None:
+        q = compiled.output
+        target = quantize(
+            target, q.format, q.rounding, overflow=q.overflow, underflow=q.underflow
+        ).astype(final, copy=False)
+    if out is not None and target is not out:
+        np.copyto(out, target)
+        target = out
+    return (target[()] if out is None and target.ndim == 0 else target), seen
+
+
+def _run(run: Any, compiled: Compiled, threads: int) -> None:
+    run.run_lanes(threads)
+
+
+def _set_operand(set_operand: Any, array: Array) -> tuple[Array, Array]:
+    offsets = batch_offsets(array, array.shape[:-2])
+    rows, columns = (stride // array.itemsize for stride in array.strides[-2:])
+    set_operand(array, offsets, rows, columns)
+    return array, offsets
+
+
+def operand_order(datapath: Datapath, terms: int) -> Array | None:
+    """Return the operand index of each place in the sum; None is the natural order."""
+    k = np.arange(terms)
+    if isinstance(datapath.order, tuple):
+        if len(datapath.order) != terms:
+            raise ValueError(f"order has {len(datapath.order)} places, the sums have {terms} terms")
+        return np.array(datapath.order, np.int64)
+    if datapath.order == "reverse":
+        return np.ascontiguousarray(k[::-1])
+    if datapath.order == "even_then_odd":
+        return np.concatenate([k[0::2], k[1::2]])
+    if datapath.order == "pair4":
+        return np.concatenate([k[k % 4 < 2], k[k % 4 >= 2]])
+    return None

@@ -1,0 +1,254 @@
+"""A dot product's arithmetic as one frozen value: `Quantizer` and `Datapath`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from . import _names
+from ._fixed_format import FixedFormat
+from ._float_format import FloatFormat
+from ._format_base import integer, string
+from ._quantizer import stochastic_rule
+from .formats import format_from_dict, get_format
+
+STEPS = ("chain", "exact_group", "tree", "fused_trunc", "scaled_groups", "two_level")
+MERGE_ORDERS = ("forward", "first_then_back", "pairwise")
+ORDERS = ("natural", "reverse", "even_then_odd", "pair4")
+C_JOINS = ("early", "late", "end")
+ARITHMETICS = ("exact", "fp32_mask")
+ZERO_RULES = ("ignore", "subnormal_exponent", "emin")
+
+
+def _one_of(field: str, value: object, known: tuple[str, ...]) -> str:
+    return _names.canonical(field, value, {name: name for name in known})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantizer:
+    """A format with the rules that hold where a datapath rounds to it.
+
+    Parameters
+    ----------
+    format : FloatFormat, FixedFormat, name or dtype
+        What is rounded to.
+    rounding : str
+        Rounding mode; a FixedFormat's products are exact integers and need none.
+    overflow, underflow : str, optional
+        Rules out of range; None is the format's own. Datapaths also know ``underflow="off"``: no
+        threshold above 2^-126, the smallest normal float32 (LBA's first training stage).
+    bits, rule
+        Random bits a draw and rule of stochastic rounding, as for `quantize`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a field has the wrong type or an unknown name.
+
+    Examples
+    --------
+    >>> import abcdeep_core as ab
+    >>> ab.Quantizer(format="fp16", rounding="toward_zero").format.max
+    65504.0
+    """
+
+    format: FloatFormat | FixedFormat
+    rounding: str = "nearest_even"
+    overflow: str | None = None
+    underflow: str | None = None
+    bits: int | None = None
+    rule: str = "c"
+
+    def __post_init__(self) -> None:
+        form = get_format(self.format)
+        object.__setattr__(self, "format", form)
+        object.__setattr__(
+            self, "rounding", _names.canonical("rounding", self.rounding, _names.ROUNDING)
+        )
+        stochastic_rule(self.bits, self.rule)
+        if self.overflow is not None:
+            object.__setattr__(self, "overflow", form.resolved_overflow(self.overflow))
+        if isinstance(form, FixedFormat):
+            if self.underflow is not None:
+                raise ValueError(f"underflow must be None for a fixed-point format, got {self.underflow!r}")
+        elif self.underflow is not None and self.underflow != "off":
+            object.__setattr__(self, "underflow", form.resolved_underflow(self.underflow))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        data = dataclasses.asdict(self)
+        data["format"] = self.format.to_dict()
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the quantiser that `to_dict` described."""
+        return cls(**{**data, "format": format_from_dict(data["format"])})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Datapath:
+    """How a dot product is computed: every rounding, in which order, of which partial sums.
+
+    The terms, in `order`, are cut into chunks and these into groups; `step` says how a group enters
+    the running sum of its chunk, and the chunk sums are merged in `merge_order`. The definition is
+    in docs/accumulators.md. Most users need one of the constructors `lba_accumulator`,
+    `float_accumulator`, `integer_accumulator` and `exact_accumulator`.
+
+    Parameters
+    ----------
+    product : Quantizer, optional
+        Rounds each product; None keeps it exact.
+    accumulator : Quantizer, optional
+        Rounds the running sum after each step; None keeps it exact. A FixedFormat makes this an
+        integer datapath.
+    step : {"chain", "exact_group", "tree", "fused_trunc", "scaled_groups", "two_level"}
+        How a group of products is added. The compiled engine runs chain and exact_group.
+    group : int
+        Products per step.
+    chunk : int
+        Terms per partial sum; 0 is one chunk of all terms.
+    merge : Quantizer, "same" or "exact"
+        Rounds the sum of chunk results; "same" is the accumulator's quantiser.
+    merge_order : {"forward", "first_then_back", "pairwise"}
+    order : {"natural", "reverse", "even_then_odd", "pair4"} or tuple of int
+        Order in which terms are summed.
+    c_join : {"early", "late", "end"}
+        Where the addend enters.
+    output : Quantizer, optional
+        Rounds the result.
+    arithmetic : {"exact", "fp32_mask"}
+        "fp32_mask" truncates binary32 results that were rounded to nearest, as published GPU
+        emulations do; for ``rounding="toward_zero"`` only.
+    alignment_bits, zero_rule, exponent_floor, group_quantizer, operand_a, operand_b, addend, flush_inputs
+        Parameters of the fused steps of matrix units.
+    name : str
+        A label; it takes no part in equality.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a field has the wrong type, an unknown name, or contradicts another.
+
+    Examples
+    --------
+    >>> import abcdeep_core as ab
+    >>> lba = ab.lba_accumulator()
+    >>> lba.chunk, lba.accumulator.format.max
+    (16, 63.75)
+    >>> ab.Datapath.from_dict(lba.to_dict()) == lba
+    True
+    """
+
+    product: Quantizer | None = None
+    accumulator: Quantizer | None = None
+    step: str = "chain"
+    group: int = 1
+    chunk: int = 0
+    merge: Quantizer | Literal["same", "exact"] = "same"
+    merge_order: str = "forward"
+    order: str | tuple[int, ...] = "natural"
+    c_join: str = "early"
+    output: Quantizer | None = None
+    arithmetic: str = "exact"
+    alignment_bits: int | None = None
+    zero_rule: str = "ignore"
+    exponent_floor: int | None = None
+    group_quantizer: Quantizer | None = None
+    operand_a: FloatFormat | FixedFormat | None = None
+    operand_b: FloatFormat | FixedFormat | None = None
+    addend: FloatFormat | FixedFormat | None = None
+    flush_inputs: bool = False
+    name: str = dataclasses.field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for field in ("product", "accumulator", "output", "group_quantizer"):
+            value = getattr(self, field)
+            if value is not None and not isinstance(value, Quantizer):
+                raise TypeError(f"{field} must be a Quantizer or None, got {type(value).__name__}")
+        if not isinstance(self.merge, Quantizer):
+            _one_of("merge", self.merge, ("same", "exact"))
+        _one_of("step", self.step, STEPS)
+        _one_of("merge_order", self.merge_order, MERGE_ORDERS)
+        _one_of("c_join", self.c_join, C_JOINS)
+        _one_of("arithmetic", self.arithmetic, ARITHMETICS)
+        _one_of("zero_rule", self.zero_rule, ZERO_RULES)
+        object.__setattr__(self, "group", integer("group", self.group, 1, 2**62))
+        object.__setattr__(self, "chunk", integer("chunk", self.chunk, 0, 2**62))
+        string("name", self.name)
+        if self.step == "chain" and self.group != 1:
+            raise ValueError(f"group must be 1 for step='chain', got {self.group}")
+        self._check_order()
+        self._check_kinds()
+
+    def _check_order(self) -> None:
+        if isinstance(self.order, str):
+            _one_of("order", self.order, ORDERS)
+            return
+        places = tuple(integer("order", place) for place in self.order)
+        if sorted(places) != list(range(len(places))):
+            raise ValueError(f"order must be a permutation of 0..K-1, got {places}")
+        object.__setattr__(self, "order", places)
+
+    def _check_kinds(self) -> None:
+        quantizers = [q for q in (self.product, self.accumulator, self.merge) if isinstance(q, Quantizer)]
+        kinds = {type(q.format) for q in quantizers}
+        if len(kinds) > 1:
+            raise ValueError("product, accumulator and merge must all be float or all be integer")
+        for q in quantizers:
+            if isinstance(q.format, FixedFormat):
+                if q.format.fraction_bits != 0:
+                    raise ValueError(
+                        f"an integer datapath needs fraction_bits=0, got {q.format.fraction_bits}"
+                    )
+                if not 2 <= q.format.bits <= 63:
+                    raise ValueError(f"bits must be in 2..63 in an integer datapath, got {q.format.bits}")
+            elif not q.format.signed:
+                raise ValueError(f"the formats of a datapath must be signed, got {q.format!r}")
+        if self.arithmetic == "fp32_mask":
+            for field, q in (("product", self.product), ("accumulator", self.accumulator)):
+                if q is None or isinstance(q.format, FixedFormat) or q.rounding != "toward_zero":
+                    raise ValueError(
+                        f"arithmetic='fp32_mask' needs a float {field} with rounding='toward_zero'"
+                    )
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether operands and sums are integers."""
+        return self.accumulator is not None and isinstance(self.accumulator.format, FixedFormat)
+
+    @property
+    def saturates_at(self) -> str:
+        """Where range rules apply: "product", "step", "group", "tile" or "end"."""
+        if self.accumulator is None:
+            return "tile" if isinstance(self.merge, Quantizer) else "end"
+        return "step" if self.group == 1 else "group"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data (JSON-ready)."""
+        data: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Quantizer | FloatFormat | FixedFormat):
+                value = value.to_dict()
+            data[field.name] = list(value) if isinstance(value, tuple) else value
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the datapath that `to_dict` described."""
+        fields = dict(data)
+        for field in ("product", "accumulator", "merge", "output", "group_quantizer"):
+            if isinstance(fields.get(field), Mapping):
+                fields[field] = Quantizer.from_dict(fields[field])
+        for field in ("operand_a", "operand_b", "addend"):
+            if isinstance(fields.get(field), Mapping):
+                fields[field] = format_from_dict(fields[field])
+        if isinstance(fields.get("order"), list):
+            fields["order"] = tuple(fields["order"])
+        return cls(**fields)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
