@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMPS := $(VENV)/stamps
 BUILD_REQUIREMENTS := "cmake>=3.24" "ninja>=1.10" "scikit-build-core>=0.11" "nanobind>=2.4" "cmeel-eigen>=3.4"
+# An import of the editable install rebuilds by calling `cmake`, which may exist in $(VENV) only.
+export PATH := $(abspath $(BIN)):$(PATH)
 CXX_FILES = $(shell find cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: demo test lint bench docs stub dev clean
+.PHONY: demo test lint sanitize bench docs stub dev clean
 
 # Without build isolation the install keeps its CMake tree, so an import of the package rebuilds
 # whatever C++ source has changed since.
@@ -43,6 +45,22 @@ lint: $(STAMPS)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/mypy --strict
+
+# The whole test suite under AddressSanitizer and UndefinedBehaviorSanitizer: a build and a virtual
+# environment of their own, which sees the other packages of $(VENV) but not its editable install.
+SANITIZE := build/sanitize
+SANITIZE_SITE = $$($(SANITIZE)/venv/bin/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")
+sanitize: $(STAMPS)/test
+	$(BIN)/cmake -S . -B $(SANITIZE) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	    -DPython_EXECUTABLE=$(abspath $(BIN))/python -DABCDEEP_SANITIZE=ON
+	$(BIN)/cmake --build $(SANITIZE)
+	$(PYTHON) -m venv --without-pip --clear $(SANITIZE)/venv
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))" > $(SANITIZE_SITE)/dev.pth
+	cp -r python/abcdeep_core $(SANITIZE_SITE)
+	$(BIN)/cmake --install $(SANITIZE) --prefix $(SANITIZE_SITE)
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	    $(SANITIZE)/venv/bin/python -m pytest -n auto $(PYTEST_ARGUMENTS)
 
 bench: $(STAMPS)/test
 	$(BIN)/abcdeep bench

@@ -12,7 +12,8 @@ using Offsets = ArrayIn<std::int64_t>;
 struct Gradient {
     GradientJob job;
     FloatDatapath datapath;
-    const std::int64_t *lane = nullptr, *other = nullptr, *gradient = nullptr, *start = nullptr, *out = nullptr;
+    const std::int64_t *lane = nullptr, *other = nullptr, *gradient = nullptr, *start = nullptr,
+                       *out = nullptr;
     std::int64_t batches = 0;
 
     GradientJob at(std::int64_t i) const {
@@ -26,7 +27,8 @@ struct Gradient {
 };
 
 template <auto view, auto where, class Array>
-void set_view(Gradient& g, Array array, Offsets offsets, std::int64_t row_stride, std::int64_t column_stride) {
+void set_view(Gradient& g, Array array, Offsets offsets, std::int64_t row_stride,
+              std::int64_t column_stride) {
     auto& matrix = g.job.*view;
     using T = std::remove_pointer_t<decltype(matrix.data)>;
     matrix = {static_cast<T*>(array.data()), row_stride, column_stride};
@@ -69,10 +71,13 @@ void bind_gradient(nb::module_& m) {
     g.def("set_gradient", &set_view<&GradientJob::gradient, &Gradient::gradient, AnyIn>);
     g.def("set_start", &set_view<&GradientJob::start, &Gradient::start, AnyIn>);
     g.def("set_out", &set_view<&GradientJob::out, &Gradient::out, Out>);
-    g.def("set_sizes", &set_sizes, "batches"_a, "lane_rows"_a, "other_rows"_a, "terms"_a, "estimator"_a);
-    g.def("set_random", &set_random, "seed"_a, "stream"_a, "call"_a, "first_output"_a, "lane_stride"_a,
-          "other_stride"_a);
-    g.def("set_order", [](Gradient& one, Offsets order) { one.job.order = order.data(); }, "order"_a.noconvert());
+    g.def("set_sizes", &set_sizes, "batches"_a, "lane_rows"_a, "other_rows"_a, "terms"_a,
+          "estimator"_a);
+    g.def("set_random", &set_random, "seed"_a, "stream"_a, "call"_a, "first_output"_a,
+          "lane_stride"_a, "other_stride"_a);
+    g.def(
+        "set_order", [](Gradient& one, Offsets order) { one.job.order = order.data(); },
+        "order"_a.noconvert());
     g.def("run", &run, "threads"_a);
 }
 

@@ -8,11 +8,12 @@
 namespace abcdeep {
 namespace {
 
-// Rows of the result in one piece of work: few enough that Ctrl-C is noticed. A function of the
-// shape alone, because Eigen's order of summation follows the shape it is given.
+// Rows of the result in one piece of work: few enough that Ctrl-C is noticed, enough to repay
+// Eigen's packing of `b` for each. A function of the shape alone, which Eigen's order of summation
+// follows.
 std::int64_t rows_per_piece(std::int64_t n, std::int64_t k) {
-    constexpr std::int64_t products = std::int64_t(1) << 28;
-    return std::clamp<std::int64_t>(products / std::max<std::int64_t>(n * k, 1), 1, 64);
+    constexpr std::int64_t products = std::int64_t(1) << 27;
+    return std::clamp<std::int64_t>(products / std::max<std::int64_t>(n * k, 1), 16, 128);
 }
 
 template <class Scalar, auto Linalg::* product>

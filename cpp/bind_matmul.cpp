@@ -27,7 +27,8 @@ struct Batch {
 };
 
 template <class T>
-Batch<T> batch_of(const AnyIn& array, const Offsets& offsets, std::int64_t rows, std::int64_t columns) {
+Batch<T> batch_of(const AnyIn& array, const Offsets& offsets, std::int64_t rows,
+                  std::int64_t columns) {
     return {static_cast<const T*>(array.data()), offsets.data(), rows, columns};
 }
 
@@ -71,8 +72,10 @@ void run_blocks(G& gemm, std::int64_t block_rows, std::int64_t block_columns, in
         job.first_output += std::uint64_t(i * plane);
         job.out = static_cast<char*>(whole.out) + i * plane * whole.out_bytes();
         if (job.table.counts) job.table.counts += i * plane, job.table.extremes += i * plane;
-        const std::int64_t m = block / column_blocks * block_rows, n = block % column_blocks * block_columns;
-        const Block rectangle{m, std::min(m + block_rows, job.rows), n, std::min(n + block_columns, job.columns)};
+        const std::int64_t m = block / column_blocks * block_rows,
+                           n = block % column_blocks * block_columns;
+        const Block rectangle{m, std::min(m + block_rows, job.rows), n,
+                              std::min(n + block_columns, job.columns)};
         EventTotals totals;
         kernel(job, rectangle, totals);
         if (job.event_level) {
@@ -89,7 +92,8 @@ nb::tuple summarise(AnyIn x, Offsets offsets, std::int64_t row_stride, std::int6
     {
         const nb::gil_scoped_release release;
         const auto batch = batch_of<float>(x, offsets, row_stride, column_stride);
-        const std::int64_t grain = std::max<std::int64_t>(1, (1 << 18) / std::max<std::int64_t>(columns, 1));
+        const std::int64_t grain =
+            std::max<std::int64_t>(1, (1 << 18) / std::max<std::int64_t>(columns, 1));
         const std::int64_t pieces = (rows + grain - 1) / grain;
         std::mutex mutex;
         parallel_for(std::int64_t(offsets.size()) * pieces, threads, [&](std::int64_t i) {
@@ -116,13 +120,25 @@ template <class G>
 void run_lanes(G& gemm, int threads) {
     const nb::gil_scoped_release release;
     const std::int64_t columns = 64, rows = rows_of_block(gemm.job.terms, columns, 1 << 22);
-    run_blocks(gemm, rows, columns, threads, [&](const auto& job, const Block& block, EventTotals& totals) {
-        (kernels().*G::kernel)(job, gemm.datapath, block, totals);
-    });
+    run_blocks(gemm, rows, columns, threads,
+               [&](const auto& job, const Block& block, EventTotals& totals) {
+                   (kernels().*G::kernel)(job, gemm.datapath, block, totals);
+               });
+}
+
+template <class G, class Tile, auto Kernels::* kernel>
+void run_tiles(G& gemm, const Tile& tile, int threads) {
+    const nb::gil_scoped_release release;
+    const std::int64_t columns = 128, rows = rows_of_block(gemm.job.terms, columns, 1 << 28);
+    run_blocks(gemm, rows, columns, threads,
+               [&](const auto& job, const Block& block, EventTotals&) {
+                   (kernels().*kernel)(job, tile, block);
+               });
 }
 
 template <auto field, class G>
-void set_batch(G& gemm, AnyIn array, Offsets offsets, std::int64_t row_stride, std::int64_t column_stride) {
+void set_batch(G& gemm, AnyIn array, Offsets offsets, std::int64_t row_stride,
+               std::int64_t column_stride) {
     auto& batch = gemm.*field;
     using T = std::remove_const_t<std::remove_pointer_t<decltype(batch.data)>>;
     batch = batch_of<T>(array, offsets, row_stride, column_stride);
@@ -138,7 +154,8 @@ void set_output(G& gemm, AnyOut out, std::int64_t batches, std::int64_t rows, st
 }
 
 template <class G>
-void set_random(G& gemm, std::uint64_t seed, std::uint32_t stream, std::uint32_t call, std::uint64_t first_output) {
+void set_random(G& gemm, std::uint64_t seed, std::uint32_t stream, std::uint32_t call,
+                std::uint64_t first_output) {
     gemm.job.random = {seed, stream, call, nullptr};
     gemm.job.first_output = first_output;
 }
@@ -161,11 +178,17 @@ template <class G>
 auto bind_gemm(nb::module_& m, const char* name) {
     nb::class_<G> g(m, name);
     g.def(nb::init<>()).def_rw("datapath", &G::datapath);
-    g.def("set_a", &set_batch<&G::a, G>, "a"_a.noconvert(), "offsets"_a, "row_stride"_a, "column_stride"_a);
-    g.def("set_b", &set_batch<&G::b, G>, "b"_a.noconvert(), "offsets"_a, "row_stride"_a, "column_stride"_a);
-    g.def("set_c", &set_batch<&G::c, G>, "c"_a.noconvert(), "offsets"_a, "row_stride"_a, "column_stride"_a);
-    g.def("set_output", &set_output<G>, "out"_a.noconvert(), "batches"_a, "rows"_a, "columns"_a, "terms"_a);
-    g.def("set_order", [](G& gemm, Offsets order) { gemm.job.order = order.data(); }, "order"_a.noconvert());
+    g.def("set_a", &set_batch<&G::a, G>, "a"_a.noconvert(), "offsets"_a, "row_stride"_a,
+          "column_stride"_a);
+    g.def("set_b", &set_batch<&G::b, G>, "b"_a.noconvert(), "offsets"_a, "row_stride"_a,
+          "column_stride"_a);
+    g.def("set_c", &set_batch<&G::c, G>, "c"_a.noconvert(), "offsets"_a, "row_stride"_a,
+          "column_stride"_a);
+    g.def("set_output", &set_output<G>, "out"_a.noconvert(), "batches"_a, "rows"_a, "columns"_a,
+          "terms"_a);
+    g.def(
+        "set_order", [](G& gemm, Offsets order) { gemm.job.order = order.data(); },
+        "order"_a.noconvert());
     g.def("set_random", &set_random<G>, "seed"_a, "stream"_a, "call"_a, "first_output"_a);
     g.def("set_events", &set_events<G>, "level"_a, "counts"_a.none(), "extremes"_a.none());
     g.def("run_lanes", &run_lanes<G>, "threads"_a);
@@ -178,10 +201,12 @@ void bind_common_fields(Class& d) {
     d.def(nb::init<>()).def_rw("product_exact", &D::product_exact).def_rw("product", &D::product);
     d.def_rw("accumulator", &D::accumulator).def_rw("merge", &D::merge);
     d.def_rw("group", &D::group).def_rw("chunk", &D::chunk);
-    d.def_prop_rw("merge_exact", [](const D& x) { return x.merge_kind == Merge::exact; },
-                  [](D& x, bool exact) { x.merge_kind = exact ? Merge::exact : Merge::quantized; });
-    d.def_prop_rw("merge_order", [](const D& x) { return int(x.merge_order); },
-                  [](D& x, int order) { x.merge_order = MergeOrder(order); });
+    d.def_prop_rw(
+        "merge_exact", [](const D& x) { return x.merge_kind == Merge::exact; },
+        [](D& x, bool exact) { x.merge_kind = exact ? Merge::exact : Merge::quantized; });
+    d.def_prop_rw(
+        "merge_order", [](const D& x) { return int(x.merge_order); },
+        [](D& x, int order) { x.merge_order = MergeOrder(order); });
 }
 
 }  // namespace
@@ -197,8 +222,32 @@ void bind_matmul(nb::module_& m) {
     bind_common_fields<IntegerDatapath>(i);
     m.def("summarise", &summarise, "x"_a.noconvert(), "offsets"_a.noconvert(), "row_stride"_a,
           "column_stride"_a, "rows"_a, "columns"_a, "threads"_a);
-    bind_gemm<FloatGemm>(m, "FloatGemm");
-    bind_gemm<IntegerGemm>(m, "IntegerGemm");
+    nb::class_<FloatTile> t(m, "FloatTile");
+    t.def(nb::init<>()).def_rw("mantissa_bits", &FloatTile::mantissa_bits);
+    t.def_rw("product_exact", &FloatTile::product_exact).def_rw("clamp", &FloatTile::clamp);
+    t.def_rw("flush", &FloatTile::flush).def_rw("nearest", &FloatTile::nearest);
+    t.def_rw("inexact_products", &FloatTile::inexact_products).def_rw("chunk", &FloatTile::chunk);
+    t.def_rw("scale_a", &FloatTile::scale_a).def_rw("scale_b", &FloatTile::scale_b);
+    t.def_rw("product_to_sum", &FloatTile::product_to_sum)
+        .def_rw("sum_scale", &FloatTile::sum_scale);
+    t.def_rw("product_limit", &FloatTile::product_limit).def_rw("sum_limit", &FloatTile::sum_limit);
+    nb::class_<IntegerTile> u(m, "IntegerTile");
+    u.def(nb::init<>())
+        .def_rw("bits", &IntegerTile::bits)
+        .def_rw("is_signed", &IntegerTile::is_signed);
+    u.def_rw("saturate", &IntegerTile::saturate).def_rw("chunk", &IntegerTile::chunk);
+    u.def_rw("lowest", &IntegerTile::lowest).def_rw("highest", &IntegerTile::highest);
+    m.def("has_fused_multiply_add", [] { return kernels().fused_multiply_adds(); });
+    auto float_gemm = bind_gemm<FloatGemm>(m, "FloatGemm");
+    float_gemm.def("run_truncate", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_truncate>,
+                   "tile"_a, "threads"_a);
+    float_gemm.def("run_nearest", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_nearest>,
+                   "tile"_a, "threads"_a);
+    float_gemm.def("run_native", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_native>, "tile"_a,
+                   "threads"_a);
+    auto integer_gemm = bind_gemm<IntegerGemm>(m, "IntegerGemm");
+    integer_gemm.def("run_integer", &run_tiles<IntegerGemm, IntegerTile, &Kernels::gemm_integer>,
+                     "tile"_a, "threads"_a);
 }
 
 }  // namespace abcdeep

@@ -17,8 +17,9 @@ using AnyContiguous = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Words = std::optional<ArrayIn<std::uint32_t>>;
 
 template <class Job, auto Kernels::* kernel, class Format>
-unsigned quantize(AnyContiguous in, AnyOut out, int code_bytes, const Format& format, std::uint64_t seed,
-                  std::uint32_t stream, std::uint32_t call, Words words, int threads) {
+unsigned quantize(AnyContiguous in, AnyOut out, int code_bytes, const Format& format,
+                  std::uint64_t seed, std::uint32_t stream, std::uint32_t call, Words words,
+                  int threads) {
     const nb::gil_scoped_release release;
     const RandomSource random{seed, stream, call, words ? words->data() : nullptr};
     const Job job{in.data(), out.data(), in.itemsize() == 8, code_bytes, format, random};
@@ -30,7 +31,8 @@ unsigned quantize(AnyContiguous in, AnyOut out, int code_bytes, const Format& fo
 
 void decode(AnyContiguous codes, AnyOut out, const Quantizer& format, int threads) {
     const nb::gil_scoped_release release;
-    const QuantizeJob job{codes.data(), out.data(), out.itemsize() == 8, int(codes.itemsize()), format, {}};
+    const QuantizeJob job{codes.data(),          out.data(), out.itemsize() == 8,
+                          int(codes.itemsize()), format,     {}};
     parallel_ranges(std::int64_t(codes.size()), elements_per_piece, threads,
                     [&](auto begin, auto end) { kernels().decode(job, begin, end); });
 }
@@ -51,16 +53,21 @@ void bind_quantize(nb::module_& m) {
     nb::class_<Quantizer> q(m, "Quantizer");
     q.def(nb::init<>());
     q.def_rw("mantissa_bits", &Quantizer::mantissa_bits).def_rw("emin", &Quantizer::emin);
-    q.def_rw("max_index", &Quantizer::max_index).def_rw("odd_first_code", &Quantizer::odd_first_code);
-    q.def_rw("negative_zero", &Quantizer::negative_zero).def_rw("nan_is_error", &Quantizer::nan_is_error);
+    q.def_rw("max_index", &Quantizer::max_index)
+        .def_rw("odd_first_code", &Quantizer::odd_first_code);
+    q.def_rw("negative_zero", &Quantizer::negative_zero)
+        .def_rw("nan_is_error", &Quantizer::nan_is_error);
     q.def_rw("addend", &Quantizer::addend).def_rw("random_bits", &Quantizer::random_bits);
-    q.def_rw("overflow_value", &Quantizer::overflow_value).def_rw("infinity_value", &Quantizer::infinity_value);
-    q.def_rw("overflow_code", &Quantizer::overflow_code).def_rw("infinity_code", &Quantizer::infinity_code);
+    q.def_rw("overflow_value", &Quantizer::overflow_value)
+        .def_rw("infinity_value", &Quantizer::infinity_value);
+    q.def_rw("overflow_code", &Quantizer::overflow_code)
+        .def_rw("infinity_code", &Quantizer::infinity_code);
     q.def_rw("nan_value", &Quantizer::nan_value).def_rw("nan_code", &Quantizer::nan_code);
     q.def_rw("code_offset", &Quantizer::code_offset).def_rw("sign_mask", &Quantizer::sign_mask);
     q.def_rw("padding_bits", &Quantizer::padding_bits).def_rw("has_zero", &Quantizer::has_zero);
     q.def_rw("infinity_magnitude_code", &Quantizer::infinity_magnitude_code);
-    q.def_rw("zero_code_only", &Quantizer::zero_code_only).def_rw("sign_only_is_nan", &Quantizer::sign_only_is_nan);
+    q.def_rw("zero_code_only", &Quantizer::zero_code_only)
+        .def_rw("sign_only_is_nan", &Quantizer::sign_only_is_nan);
     enum_field<&Quantizer::underflow>(q, "underflow");
     enum_field<&Quantizer::stochastic>(q, "stochastic");
     enum_field<&Quantizer::negative>(q, "negative");
@@ -68,16 +75,18 @@ void bind_quantize(nb::module_& m) {
     nb::class_<FixedQuantizer> f(m, "FixedQuantizer");
     f.def(nb::init<>());
     f.def_rw("bits", &FixedQuantizer::bits).def_rw("fraction_bits", &FixedQuantizer::fraction_bits);
-    f.def_rw("is_signed", &FixedQuantizer::is_signed).def_rw("wrap_bits", &FixedQuantizer::wrap_bits);
+    f.def_rw("is_signed", &FixedQuantizer::is_signed)
+        .def_rw("wrap_bits", &FixedQuantizer::wrap_bits);
     f.def_rw("addend", &FixedQuantizer::addend).def_rw("random_bits", &FixedQuantizer::random_bits);
     enum_field<&FixedQuantizer::overflow>(f, "overflow");
     enum_field<&FixedQuantizer::stochastic>(f, "stochastic");
 
-    m.def("quantize", &quantize<QuantizeJob, &Kernels::quantize, Quantizer>, "x"_a.noconvert(), "out"_a.noconvert(),
-          "code_bytes"_a, "format"_a, "seed"_a, "stream"_a, "call"_a, "words"_a.none(), "threads"_a);
-    m.def("quantize_fixed", &quantize<FixedJob, &Kernels::quantize_fixed, FixedQuantizer>, "x"_a.noconvert(),
-          "out"_a.noconvert(), "code_bytes"_a, "format"_a, "seed"_a, "stream"_a, "call"_a, "words"_a.none(),
-          "threads"_a);
+    m.def("quantize", &quantize<QuantizeJob, &Kernels::quantize, Quantizer>, "x"_a.noconvert(),
+          "out"_a.noconvert(), "code_bytes"_a, "format"_a, "seed"_a, "stream"_a, "call"_a,
+          "words"_a.none(), "threads"_a);
+    m.def("quantize_fixed", &quantize<FixedJob, &Kernels::quantize_fixed, FixedQuantizer>,
+          "x"_a.noconvert(), "out"_a.noconvert(), "code_bytes"_a, "format"_a, "seed"_a, "stream"_a,
+          "call"_a, "words"_a.none(), "threads"_a);
     m.def("decode", &decode, "codes"_a.noconvert(), "out"_a.noconvert(), "format"_a, "threads"_a);
 }
 

@@ -20,7 +20,8 @@ struct FloatDatapath {
     Merge merge_kind = Merge::quantized;
     MergeOrder merge_order = MergeOrder::forward;
     bool float32_steps = false;  // fp32_mask: products and sums are rounded to binary32 first
-    // Overflow is |v| >= largest for formats that saturate there (LBA), |v| > largest after rounding else.
+    // Overflow is |v| >= largest for formats that saturate there (LBA), |v| > largest after
+    // rounding else.
     bool product_overflow_at_largest = false, accumulator_overflow_at_largest = false,
          merge_overflow_at_largest = false;
 };
@@ -47,9 +48,9 @@ struct MatrixView {
 
 // Of the magnitudes of an operand, as float32 bits.
 struct OperandSummary {
-    std::uint32_t largest = 0;               // at least 0x7f800000: an infinity or NaN is there
-    std::uint32_t smallest_less_one = ~0u;   // of those that are not zero, less one
-    std::uint32_t significand = 0;           // OR of the stored significands
+    std::uint32_t largest = 0;              // at least 0x7f800000: an infinity or NaN is there
+    std::uint32_t smallest_less_one = ~0u;  // of those that are not zero, less one
+    std::uint32_t significand = 0;          // OR of the stored significands
 };
 
 // Counts of docs/accumulators.md, "Events"; the order is that of events.py.
@@ -108,9 +109,13 @@ struct GemmJob {
 using FloatJob = GemmJob<float, double, float>;
 using IntegerJob = GemmJob<std::int32_t, std::int64_t, std::int32_t>;
 
-// The gradient of one operand through a recomputed chain (docs/accumulators.md, "Training"): that of
-// `lane` (L x K), where dot product (l, s) is of row l of `lane` and row s of `other` (S x K).
-enum class Estimator : std::uint8_t { recursive_overflow, immediate_overflow, immediate_difference };
+// The gradient of one operand through a recomputed chain (docs/accumulators.md, "Training"): that
+// of `lane` (L x K), where dot product (l, s) is of row l of `lane` and row s of `other` (S x K).
+enum class Estimator : std::uint8_t {
+    recursive_overflow,
+    immediate_overflow,
+    immediate_difference
+};
 
 struct GradientJob {
     std::int64_t lane_rows = 0, other_rows = 0, terms = 0;
@@ -122,6 +127,32 @@ struct GradientJob {
     Estimator estimator = Estimator::recursive_overflow;
     RandomSource random;
     std::uint64_t first_output = 0, lane_stride = 1, other_stride = 1;  // index of output (l, s)
+};
+
+// What the planner (plan.py) found for the fast kernels; every condition is checked there.
+//
+// Float kernels work on scaled numbers: the smallest normal product, and the smallest normal sum,
+// become 2^-126, so that float32's own underflow is that of the formats.
+struct FloatTile {
+    std::int32_t mantissa_bits = 23;
+    bool product_exact = false;     // one rounding a step: a fused multiply-add
+    bool clamp = true;              // a product or a sum may leave the range
+    bool flush = true;              // numbers below 2^-126 become zero
+    bool nearest = false;           // binary32 operations round to nearest (fp32_mask)
+    bool inexact_products = false;  // the product of two operands may need more than 24 bits
+    std::int32_t scale_a = 0, scale_b = 0;    // exponents of the powers of two of packing
+    std::int32_t product_to_sum = 0;          // and from a scaled product to a scaled sum
+    std::int32_t sum_scale = 0;               // and from a sum to a scaled sum
+    double product_limit = 0, sum_limit = 0;  // largest finite values, not scaled
+    std::int64_t chunk = 0;
+};
+
+struct IntegerTile {
+    std::int32_t bits = 32;
+    bool is_signed = true;
+    bool saturate = false;  // else wrap, where order and chunks do not matter
+    std::int64_t lowest = 0, highest = 0;
+    std::int64_t chunk = 0;
 };
 
 // A rectangle of outputs: what one call of a kernel computes.

@@ -1,4 +1,5 @@
-// Exact sums of doubles: an error-free transformation, and a fixed-point register wide enough for any.
+// Exact sums of doubles: an error-free transformation, and a fixed-point register wide enough for
+// any.
 #pragma once
 
 #include "simd.hpp"
@@ -16,8 +17,8 @@ inline V two_sum(V a, V b, V& error) {
     return sum;
 }
 
-// sum rounded to nearest, with its error, to the same sum rounded to odd: sticky in the last bit, so
-// that rounding it again to at most 51 bits is one rounding of the exact sum.
+// sum rounded to nearest, with its error, to the same sum rounded to odd: sticky in the last bit,
+// so that rounding it again to at most 51 bits is one rounding of the exact sum.
 template <class V>
 inline V round_to_odd(V sum, V error) {
     using U = Rebind<V, std::uint64_t>;
@@ -96,8 +97,8 @@ class ExactSum {
             significand >>= drop;
             exponent = -1023;
         }
-        std::uint64_t bits = (significand & ((std::uint64_t(1) << 52) - 1)) |
-                             (std::uint64_t(exponent + 1023) << 52);
+        std::uint64_t bits =
+            (significand & ((std::uint64_t(1) << 52) - 1)) | (std::uint64_t(exponent + 1023) << 52);
         bits |= sticky;
         return bits_as<double>(bits | (std::uint64_t(negative) << 63));
     }

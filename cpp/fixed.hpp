@@ -49,11 +49,12 @@ inline std::int64_t wrap_out_of_range(std::uint64_t v, bool negative, const Fixe
 }
 
 // v is the value modulo 2^64; `beyond` says that the value itself does not fit in 64 bits.
-inline std::int64_t limit_integer(std::int64_t v, bool negative, bool beyond, const FixedQuantizer& q) {
+inline std::int64_t limit_integer(std::int64_t v, bool negative, bool beyond,
+                                  const FixedQuantizer& q) {
     const IntegerRange range = integer_range(q.bits, q.is_signed, q.overflow);
     if (!beyond && v >= range.lowest && v <= range.highest) return v;
-    const bool wraps = q.overflow == IntegerOverflow::wrap ||
-                       q.overflow == IntegerOverflow::wrap_sign_magnitude;
+    const bool wraps =
+        q.overflow == IntegerOverflow::wrap || q.overflow == IntegerOverflow::wrap_sign_magnitude;
     if (wraps && q.wrap_bits < q.bits) return wrap_out_of_range(std::uint64_t(v), negative, q);
     if (q.overflow == IntegerOverflow::saturate_zero) return 0;
     return negative ? range.lowest : range.highest;
@@ -94,14 +95,17 @@ inline std::int64_t round_to_integer(double x, std::uint32_t random, const Fixed
         }
         E addend;
         if (q.stochastic != Stochastic::none) {
-            addend = stochastic_addend<E>(significand, discard, random, q.stochastic, q.random_bits);
+            addend =
+                stochastic_addend<E>(significand, discard, random, q.stochastic, q.random_bits);
         } else {
-            const E table[2][2] = {{q.addend[0][0], q.addend[0][1]}, {q.addend[1][0], q.addend[1][1]}};
-            addend = deterministic_addend<E>(discard, (significand >> discard) & 1, negative, table);
+            const E table[2][2] = {{q.addend[0][0], q.addend[0][1]},
+                                   {q.addend[1][0], q.addend[1][1]}};
+            addend =
+                deterministic_addend<E>(discard, (significand >> discard) & 1, negative, table);
         }
         rounded = (significand * 2 + addend) >> (discard + 1);
     }
-    if (scale >= 0 && significand != 0 && q.addend[0][0] == 4) rounded |= 1;  // jam
+    if (scale >= 0 && is_jam(q)) rounded |= 1;
     return limit_integer(std::int64_t(negative ? 0 - rounded : rounded), negative, beyond, q);
 }
 

@@ -1,7 +1,7 @@
 // Terms, steps, groups and merges of any float datapath, on vectors of doubles.
 //
-// A product of two float32 is a double. A sum is rounded to odd in double precision, so that the one
-// rounding that follows, to at most 51 bits, is a rounding of the exact sum.
+// A product of two float32 is a double. A sum is rounded to odd in double precision, so that the
+// one rounding that follows, to at most 51 bits, is a rounding of the exact sum.
 #pragma once
 
 #include "exact_sum.hpp"
@@ -18,7 +18,9 @@ class LaneRounder {
     using U = Vector<std::uint64_t>;
 
     LaneRounder(const Quantizer& q, bool overflow_at_largest)
-        : grid_(q), stochastic_(q.stochastic != Stochastic::none), at_largest_(overflow_at_largest) {
+        : grid_(q),
+          stochastic_(q.stochastic != Stochastic::none),
+          at_largest_(overflow_at_largest) {
         for (int s = 0; s < 2; ++s) {
             overflow_[s] = bits_as<std::uint64_t>(q.overflow_value[s]);
             infinity_[s] = bits_as<std::uint64_t>(q.infinity_value[s]);
@@ -43,7 +45,8 @@ class LaneRounder {
         U sign = negative << std::uint64_t(63);
         U out = index_to_bits(index, grid_);
         out = select(index == zero, zero, out | sign);
-        U limit = select(negative != zero, broadcast<U>(grid_.max_index[1]), broadcast<U>(grid_.max_index[0]));
+        U limit = select(negative != zero, broadcast<U>(grid_.max_index[1]),
+                         broadcast<U>(grid_.max_index[0]));
         auto over = index > limit;
         out = select(over, pick(negative, overflow_), out);
         overflowed = at_largest_ ? (finite >= largest_bits_) : over;
@@ -121,8 +124,12 @@ class FloatLanes {
     }
 
     // The sums alone, with the mask of those out of range.
-    V accumulate(V p, V s, U random, Mask& over) const { return sum(accumulator_, p, s, random, over); }
-    V accumulate_merge(V r, V s, U random, Mask& over) const { return sum(merge_, r, s, random, over); }
+    V accumulate(V p, V s, U random, Mask& over) const {
+        return sum(accumulator_, p, s, random, over);
+    }
+    V accumulate_merge(V r, V s, U random, Mask& over) const {
+        return sum(merge_, r, s, random, over);
+    }
 
     V step(V p, V s, U random, int level, Events& events) const {
         return add(accumulator_, p, s, random, level, events);
@@ -168,8 +175,8 @@ class FloatLanes {
         return round_sum(accumulator_, total_, products_, s, random, level, events);
     }
 
-    // Sum of the chunk results, rounded once to nearest even in binary32 (or double) by the caller's
-    // conversion: rounded to odd here, which is exact wherever it fits.
+    // Sum of the chunk results, rounded once to nearest even in binary32 (or double) by the
+    // caller's conversion: rounded to odd here, which is exact wherever it fits.
     V exact_merge(const double* results, std::int64_t chunks) {
         V sum{};
         for (int j = 0; j < width; ++j) {
@@ -191,7 +198,8 @@ class FloatLanes {
     V sum(const LaneRounder& rounder, V p, V s, U random, Mask& over) const {
         V error;
         const V nearest = two_sum(p, s, error);
-        // two binary32 numbers: rounding their sum to double first changes nothing (53 >= 2 * 24 + 2)
+        // two binary32 numbers: rounding their sum to double first changes nothing (53 >= 2 * 24 +
+        // 2)
         const V total = float32_steps_ ? through_float32(nearest) : round_to_odd(nearest, error);
         return rounder.round(total, random, over);
     }
@@ -203,7 +211,8 @@ class FloatLanes {
         return round_sum(rounder, total, p, s, random, level, events, sum, error);
     }
 
-    V round_sum(const LaneRounder& rounder, V total, V p, V s, U random, int level, Events& events) const {
+    V round_sum(const LaneRounder& rounder, V total, V p, V s, U random, int level,
+                Events& events) const {
         return round_sum(rounder, total, p, s, random, level, events, total, V{});
     }
 

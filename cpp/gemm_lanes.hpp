@@ -1,4 +1,5 @@
-// The general GEMM: a vector of outputs side by side, any datapath the engine knows, events, randomness.
+// The general GEMM: a vector of outputs side by side, any datapath the engine knows, events,
+// randomness.
 //
 // Domain (float or integer lanes) says what a term, a group, a step and a merge are; this file says
 // in which order they happen (docs/accumulators.md, "Reference semantics").
@@ -20,7 +21,8 @@ template <class T>
 class Scratch {
   public:
     explicit Scratch(std::int64_t count)
-        : data_(static_cast<T*>(std::aligned_alloc(64, (std::size_t(count) * sizeof(T) + 63) / 64 * 64 + 64))) {
+        : data_(static_cast<T*>(
+              std::aligned_alloc(64, (std::size_t(count) * sizeof(T) + 63) / 64 * 64 + 64))) {
         if (!data_) throw std::bad_alloc();
     }
     ~Scratch() { std::free(data_); }
@@ -56,9 +58,11 @@ class LaneRandom {
             filled_ = k;
             const std::int64_t count = std::min<std::int64_t>(depth, per_output_ - k);
             for (int j = 0; j < width; ++j)
-                draw_random_bits(words_[j], source_,
-                                 (output_ + std::uint64_t(j) * stride_) * std::uint64_t(per_output_) + std::uint64_t(k),
-                                 count, bits_);
+                draw_random_bits(
+                    words_[j], source_,
+                    (output_ + std::uint64_t(j) * stride_) * std::uint64_t(per_output_) +
+                        std::uint64_t(k),
+                    count, bits_);
         }
         U r{};
         for (int j = 0; j < width; ++j) r[j] = words_[j][k - filled_];
@@ -122,7 +126,8 @@ class LaneGemm {
         for (std::int64_t n = block.column_begin; n < block.column_end; n += width) {
             valid_ = int(std::min<std::int64_t>(width, block.column_end - n));
             if (packed_)
-                for (std::int64_t k = 0; k < job_.terms; ++k) store(panel_ + k * width, gather(k, n));
+                for (std::int64_t k = 0; k < job_.terms; ++k)
+                    store(panel_ + k * width, gather(k, n));
             for (std::int64_t m = block.row_begin; m < block.row_end; ++m) output(m, n);
         }
     }
@@ -192,7 +197,8 @@ class LaneGemm {
             if (domain_.group_is_inexact()) {
                 domain_.open_exact_group(s);
                 LaneEvents<V> again;
-                for (std::int64_t i = k; i < stop; ++i) domain_.add_to_exact_group(term(m, n, i, again));
+                for (std::int64_t i = k; i < stop; ++i)
+                    domain_.add_to_exact_group(term(m, n, i, again));
             }
             s = domain_.close_group(s, random, job_.event_level, events);
         }
@@ -229,7 +235,8 @@ class LaneGemm {
             const std::int64_t at = m * job_.columns + n + j;
             for (int e = 0; e < event_counts; ++e) {
                 totals_.counts[e] += std::int64_t(events.counts[e][j]);
-                if (table.counts) table.counts[e * table.plane + at] = std::int64_t(events.counts[e][j]);
+                if (table.counts)
+                    table.counts[e * table.plane + at] = std::int64_t(events.counts[e][j]);
             }
             if (!events.any_step) continue;
             const double low = double(events.smallest[j]), high = double(events.largest[j]);

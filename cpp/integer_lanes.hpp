@@ -49,7 +49,10 @@ class IntegerLanes {
     using Mask = V;
 
     explicit IntegerLanes(const IntegerDatapath& d)
-        : product_(d.product), accumulator_(d.accumulator), merge_(d.merge), product_exact_(d.product_exact) {}
+        : product_(d.product),
+          accumulator_(d.accumulator),
+          merge_(d.merge),
+          product_exact_(d.product_exact) {}
 
     int product_random_bits() const { return 0; }
     int step_random_bits() const { return 0; }
@@ -91,7 +94,9 @@ class IntegerLanes {
         }
         return add(accumulator_, p, s, level, events);
     }
-    V merge(V r, V s, U, int level, Events& events) const { return add(merge_, r, s, level, events); }
+    V merge(V r, V s, U, int level, Events& events) const {
+        return add(merge_, r, s, level, events);
+    }
 
     void open_group(V) { products_ = V{}; }
     void add_to_group(V p) { products_ += p; }

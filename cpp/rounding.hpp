@@ -1,8 +1,10 @@
-// THE rounding function: the bits of a float to an index on a format's grid. Everything that rounds calls it.
+// THE rounding function: the bits of a float to an index on a format's grid. Everything that rounds
+// calls it.
 //
 // Rounding is an addition and a truncation. d low bits of the significand are discarded:
 //
-//     1 F F F F F F L T T T ... T        significand; F, L kept, L the last one; T: d discarded bits
+//     1 F F F F F F L T T T ... T        significand; F, L kept, L the last one; T: d discarded
+//     bits
 //   +               r r r ... r          the addend, 0 <= r <= 2^d: the rounding mode
 //   = S . . . . . . S x x x ... x        S, at most one more than before, x dropped
 //
@@ -47,7 +49,8 @@ struct Grid {
           first_normal(E(1) << q.mantissa_bits),
           gradual(q.underflow == Underflow::gradual || q.underflow == Underflow::cell ? ~E(0) : 0),
           cell_shift(q.underflow == Underflow::cell ? E(q.mantissa_bits) : 0),
-          flip(q.odd_first_code),
+          code_parity(is_jam(q) ? 0 : ~E(0)),
+          flip(q.odd_first_code && !is_jam(q)),
           max_index{E(q.max_index[0]), E(q.max_index[1])},
           underflow(q.underflow),
           stochastic(q.stochastic),
@@ -58,7 +61,8 @@ struct Grid {
         subnormal_quantum = F(__builtin_ldexp(1.0, q.emin - q.mantissa_bits));
     }
 
-    E mantissa_bits, discard, first_exponent, first_normal, gradual, cell_shift, flip;
+    E mantissa_bits, discard, first_exponent, first_normal, gradual, cell_shift;
+    E code_parity, flip;  // L is the last bit of the code word; jam (S0 OR 1) takes that of S0
     E max_index[2];
     E addend[2][2];
     typename Layout::Float subnormal_quantum;
@@ -71,9 +75,10 @@ struct Grid {
 template <class U, class E = Element<U>>
 static inline U deterministic_addend(U discard, U odd, U negative, const E (&addend)[2][2]) {
     const U zero{};
-    U code = select(odd != zero,
-                    select(negative != zero, broadcast<U>(addend[1][1]), broadcast<U>(addend[0][1])),
-                    select(negative != zero, broadcast<U>(addend[1][0]), broadcast<U>(addend[0][0])));
+    U code =
+        select(odd != zero,
+               select(negative != zero, broadcast<U>(addend[1][1]), broadcast<U>(addend[0][1])),
+               select(negative != zero, broadcast<U>(addend[1][0]), broadcast<U>(addend[0][0])));
     return ((code >> E(1)) << discard) - (code & E(1));
 }
 
@@ -101,13 +106,14 @@ template <bool stochastic, class U, class E = Element<U>>
 static inline U round_to_index(U magnitude, U negative, U random, const Grid<E>& grid) {
     using Layout = FloatLayout<E>;
     constexpr E hidden = E(1) << Layout::mantissa;
-    constexpr E most = Layout::width - 2;  // discarding more than this many bits is the same as this many
+    constexpr E most =
+        Layout::width - 2;  // discarding more than this many bits is the same as this many
     const U zero{};
 
+    // A subnormal float is twice its fraction in the binade below the first, so that it is `below`.
     U exponent = magnitude >> E(Layout::mantissa);
-    auto normal = exponent != zero;
-    U significand = (magnitude & (hidden - 1)) | select(normal, broadcast<U>(hidden), zero);
-    exponent = select(normal, exponent, broadcast<U>(1));
+    U fraction = magnitude & (hidden - 1);
+    U significand = select(exponent != zero, fraction | hidden, fraction + fraction);
 
     auto below = exponent < grid.first_exponent;
     U deficit = select(below, grid.first_exponent - exponent, zero) & grid.gradual;
@@ -124,7 +130,7 @@ static inline U round_to_index(U magnitude, U negative, U random, const Grid<E>&
         addend = stochastic_addend(significand, discard, random, grid.stochastic, grid.random_bits);
     } else {
         U kept = significand >> discard;
-        U odd = ((kept + binade) ^ grid.flip) & E(1);
+        U odd = ((kept + (binade & grid.code_parity)) ^ grid.flip) & E(1);
         odd = select(kept != zero, odd, zero);
         addend = deterministic_addend(discard, odd, negative, grid.addend);
     }

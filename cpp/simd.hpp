@@ -1,9 +1,16 @@
-// Native vector types of the instruction set a kernel is compiled for, and what scalars share with them.
+// Native vector types of the instruction set a kernel is compiled for, and what scalars share with
+// them.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 #ifndef ABCDEEP_VECTOR_BYTES
 #define ABCDEEP_VECTOR_BYTES 16
@@ -89,6 +96,40 @@ static inline bool any(M mask) {
         for (int i = 0; i < lanes<M>; ++i) found |= mask[i] != 0;
         return found;
     }
+}
+
+// Fused multiply-add of float32 vectors; true where the instruction set has one.
+#if defined(__FMA__) || defined(__aarch64__)
+inline constexpr bool has_fused_multiply_add = true;
+#else
+inline constexpr bool has_fused_multiply_add = false;
+#endif
+
+static inline Vector<float> fused_multiply_add(Vector<float> a, Vector<float> b, Vector<float> c) {
+#if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
+    return Vector<float>(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c)));
+#elif defined(__FMA__) && ABCDEEP_VECTOR_BYTES == 32
+    return Vector<float>(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c)));
+#elif defined(__aarch64__)
+    return Vector<float>(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b)));
+#else
+    Vector<float> r{};
+    for (int i = 0; i < lanes<Vector<float> >; ++i) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return r;
+#endif
+}
+
+// x limited to [-limit, limit]; x is not NaN.
+static inline Vector<float> clamp_magnitude(Vector<float> x, Vector<float> limit) {
+#if defined(__AVX512DQ__) && ABCDEEP_VECTOR_BYTES == 64
+    return Vector<float>(
+        _mm512_range_ps(__m512(x), __m512(limit), 2));  // least magnitude, sign of x
+#elif defined(__AVX2__) && ABCDEEP_VECTOR_BYTES == 32
+    const __m256 high = __m256(limit), low = _mm256_sub_ps(_mm256_setzero_ps(), high);
+    return Vector<float>(_mm256_max_ps(_mm256_min_ps(__m256(x), high), low));
+#else
+    return select(x > limit, limit, select(x < -limit, -limit, x));
+#endif
 }
 
 }  // namespace abcdeep

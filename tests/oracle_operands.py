@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from oracle import Number, raw, scaled
-from oracle_units import Term, exponent_of, multiply, plus
+from oracle_units import Scale, exponent_of, multiply, plus
 
 
 def permutation(order: Any, terms: int) -> list[int]:
@@ -52,7 +52,7 @@ class Operands:
         self.order = permutation(fields.order, len(x))
         x, y = [x[i] for i in self.order], [y[i] for i in self.order]
 
-        self.scales: list[Term] = []
+        self.scales: list[Scale] = []
         unit_scale = 0
         if scales is not None:
             self.scales, unit_scale = _scale_products(*scales)
@@ -85,15 +85,17 @@ def _flush(values: list[Number], unit: int, fmt: Any) -> list[Number]:
 
 def _scale_products(
     scale_a: Iterable[Any], scale_b: Iterable[Any], scale_format: Any
-) -> tuple[list[Term], int]:
+) -> tuple[list[Scale], int]:
     """Return the product of the two scales of each group (sign ignored), and their unit."""
     a, unit_a = scaled(scale_a)
     b, unit_b = scaled(scale_b)
     emin = raw(scale_format).emin
-    products: list[Term] = []
+    products: list[Scale] = []
     for v, w in zip(a, b, strict=True):
-        if not isinstance(v, int) or not isinstance(w, int):
-            raise ValueError(f"a scale must be finite, got {v} and {w}")
-        exponents = exponent_of(v, unit_a, emin, "emin"), exponent_of(w, unit_b, emin, "emin")
-        products.append((abs(v) * abs(w), plus(*exponents)))
+        exponent = None
+        if isinstance(v, int) and isinstance(w, int):
+            exponent = plus(
+                exponent_of(v, unit_a, emin, "emin"), exponent_of(w, unit_b, emin, "emin")
+            )
+        products.append((multiply(abs(v), abs(w)), exponent))
     return products, unit_a + unit_b

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from oracle import INF, Number
 
 Term = tuple[int, int | None]
+Scale = tuple[Number, int | None]
 
 SCALED_GROUP_TERMS = 16  # terms that `scaled_groups` sums exactly before a scale applies
 
@@ -90,7 +91,7 @@ def aligned_sum(terms: list[Term], how: Alignment) -> int:
     return sum(toward_zero(v, drop) for v, _ in terms)
 
 
-def scaled_group_sum(products: list[int], scales: list[Term], addend: Term, how: Alignment) -> int:
+def scaled_group_sum(products: list[int], scales: list[Scale], addend: Term, how: Alignment) -> int:
     """Return the sum of exact groups times their scales, and c, aligned like terms (4.3).
 
     `scales` holds, for each group of 16 products, the integer that multiplies its sum and the sum
@@ -99,7 +100,7 @@ def scaled_group_sum(products: list[int], scales: list[Term], addend: Term, how:
     terms: list[Term] = []
     for i, (scale, exponent) in enumerate(scales):
         first = i * SCALED_GROUP_TERMS
-        v = sum(products[first : first + SCALED_GROUP_TERMS]) * scale
+        v = sum(products[first : first + SCALED_GROUP_TERMS]) * int(scale)
         terms.append((v, None if v == 0 and how.zero_rule == "ignore" else exponent))
     return aligned_sum([*terms, addend], how)
 

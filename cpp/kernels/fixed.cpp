@@ -1,4 +1,5 @@
-// Floats to fixed-point values or words, with the quantisation and overflow modes of SystemC and ap_fixed.
+// Floats to fixed-point values or words, with the quantisation and overflow modes of SystemC and
+// ap_fixed.
 #include "fixed.hpp"
 
 #include "float_environment.hpp"
@@ -16,7 +17,8 @@ template <class In>
     unsigned failed = 0;
     for (std::int64_t i = begin; i < end; ++i) {
         std::uint32_t random = 0;
-        if (q.stochastic != Stochastic::none) draw_random_bits(&random, job.random, i, 1, q.random_bits);
+        if (q.stochastic != Stochastic::none)
+            draw_random_bits(&random, job.random, i, 1, q.random_bits);
         std::int64_t v = round_to_integer(double(in[i]), random, q, failed);
         if (job.code_bytes == 0) {
             static_cast<In*>(job.out)[i] = In(double(v) * quantum);
@@ -24,10 +26,17 @@ template <class In>
         }
         const std::uint64_t word = std::uint64_t(v);  // two's complement of the element's width
         switch (job.code_bytes) {
-            case 1: static_cast<std::uint8_t*>(job.out)[i] = std::uint8_t(word); break;
-            case 2: static_cast<std::uint16_t*>(job.out)[i] = std::uint16_t(word); break;
-            case 4: static_cast<std::uint32_t*>(job.out)[i] = std::uint32_t(word); break;
-            default: static_cast<std::uint64_t*>(job.out)[i] = word;
+            case 1:
+                static_cast<std::uint8_t*>(job.out)[i] = std::uint8_t(word);
+                break;
+            case 2:
+                static_cast<std::uint16_t*>(job.out)[i] = std::uint16_t(word);
+                break;
+            case 4:
+                static_cast<std::uint32_t*>(job.out)[i] = std::uint32_t(word);
+                break;
+            default:
+                static_cast<std::uint64_t*>(job.out)[i] = word;
         }
     }
     return failed;

@@ -69,8 +69,8 @@ unsigned round_tile(Tile<E>& t, int count, const Quantizer& q) {
         auto is_negative = negative != zero;
         U sign = select(is_negative, broadcast<U>(special.sign), zero);
         out |= q.negative_zero ? sign : select(index == zero, zero, sign);
-        U largest = select(is_negative, broadcast<U>(grid.max_index[1]),
-                           broadcast<U>(grid.max_index[0]));
+        U largest =
+            select(is_negative, broadcast<U>(grid.max_index[1]), broadcast<U>(grid.max_index[0]));
         out = select(index > largest,
                      select(is_negative, broadcast<U>(special.overflow[1]),
                             broadcast<U>(special.overflow[0])),
@@ -104,21 +104,30 @@ void copy_out(const E* from, T* to, int count) {
 template <class E>
 void copy_codes(const E* from, void* to, std::int64_t first, int count, int bytes) {
     switch (bytes) {
-        case 1: copy_out(from, static_cast<std::uint8_t*>(to) + first, count); break;
-        case 2: copy_out(from, static_cast<std::uint16_t*>(to) + first, count); break;
-        case 4: copy_out(from, static_cast<std::uint32_t*>(to) + first, count); break;
-        default: copy_out(from, static_cast<std::uint64_t*>(to) + first, count);
+        case 1:
+            copy_out(from, static_cast<std::uint8_t*>(to) + first, count);
+            break;
+        case 2:
+            copy_out(from, static_cast<std::uint16_t*>(to) + first, count);
+            break;
+        case 4:
+            copy_out(from, static_cast<std::uint32_t*>(to) + first, count);
+            break;
+        default:
+            copy_out(from, static_cast<std::uint64_t*>(to) + first, count);
     }
 }
 
 // E: the working width. In: the type of the input, and of the values that come out.
 template <class E, class In>
-[[gnu::noinline]] unsigned quantize_range(const QuantizeJob& job, std::int64_t begin, std::int64_t end) {
+[[gnu::noinline]] unsigned quantize_range(const QuantizeJob& job, std::int64_t begin,
+                                          std::int64_t end) {
     using F = typename FloatLayout<E>::Float;
     const Quantizer& q = job.quantizer;
     const bool stochastic = q.stochastic != Stochastic::none;
-    const auto run = stochastic ? (job.code_bytes ? round_tile<E, true, true> : round_tile<E, true, false>)
-                                : (job.code_bytes ? round_tile<E, false, true> : round_tile<E, false, false>);
+    const auto run =
+        stochastic ? (job.code_bytes ? round_tile<E, true, true> : round_tile<E, true, false>)
+                   : (job.code_bytes ? round_tile<E, false, true> : round_tile<E, false, false>);
     const In* in = static_cast<const In*>(job.in);
     Tile<E> t = {};
     alignas(64) std::uint32_t random[tile];
@@ -155,16 +164,17 @@ void decode_range(const QuantizeJob& job, std::int64_t begin, std::int64_t end) 
     const E largest = grid.max_index[0] - offset, infinity = E(q.infinity_magnitude_code);
     const E padding = E(q.padding_bits);
     const E first_nonzero = q.zero_code_only ? grid.first_normal : E(q.has_zero);
-    const E sign_only = q.sign_only_is_nan && sign_mask ? special.nan : (q.negative_zero ? special.sign : 0);
+    const E sign_only =
+        q.sign_only_is_nan && sign_mask ? special.nan : (q.negative_zero ? special.sign : 0);
     for (std::int64_t i = begin; i < end; ++i) {
         E code = E(in[i]);
         E magnitude = (sign_mask ? code & (sign_mask - 1) : code) >> padding;
         bool negative = (code & sign_mask) != 0;
         E bits = index_to_bits<E>(magnitude + offset, grid) | (negative ? special.sign : 0);
         bits = magnitude < first_nonzero ? (negative ? sign_only : 0) : bits;
-        E beyond = infinity && magnitude == infinity
-                       ? (negative ? bits_as<E>(-F(__builtin_inf())) : bits_as<E>(F(__builtin_inf())))
-                       : special.nan;
+        E beyond = infinity && magnitude == infinity ? (negative ? bits_as<E>(-F(__builtin_inf()))
+                                                                 : bits_as<E>(F(__builtin_inf())))
+                                                     : special.nan;
         bits = magnitude > largest ? beyond : bits;
         out[i] = Out(bits_as<F>(bits));
     }
@@ -173,10 +183,17 @@ void decode_range(const QuantizeJob& job, std::int64_t begin, std::int64_t end) 
 template <class E, class Out>
 [[gnu::noinline]] void decode_width(const QuantizeJob& job, std::int64_t begin, std::int64_t end) {
     switch (job.code_bytes) {
-        case 1: decode_range<E, std::uint8_t, Out>(job, begin, end); break;
-        case 2: decode_range<E, std::uint16_t, Out>(job, begin, end); break;
-        case 4: decode_range<E, std::uint32_t, Out>(job, begin, end); break;
-        default: decode_range<E, std::uint64_t, Out>(job, begin, end);
+        case 1:
+            decode_range<E, std::uint8_t, Out>(job, begin, end);
+            break;
+        case 2:
+            decode_range<E, std::uint16_t, Out>(job, begin, end);
+            break;
+        case 4:
+            decode_range<E, std::uint32_t, Out>(job, begin, end);
+            break;
+        default:
+            decode_range<E, std::uint64_t, Out>(job, begin, end);
     }
 }
 

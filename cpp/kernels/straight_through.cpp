@@ -49,7 +49,8 @@ class GradientLanes {
             chain(first, s, job_.start.data ? lanes_.start(start) : V{});
             for (std::int64_t k = 0; k < job_.terms; ++k) {
                 const F term = g * job_.other(s, place(k));
-                const FloatMask pass = __builtin_convertvector(load<Mask>(passes_ + k * width), FloatMask);
+                const FloatMask pass =
+                    __builtin_convertvector(load<Mask>(passes_ + k * width), FloatMask);
                 store(sums_ + k * width, load<F>(sums_ + k * width) + select(pass != 0, term, F{}));
             }
         }
@@ -61,8 +62,8 @@ class GradientLanes {
     std::int64_t place(std::int64_t k) const { return job_.order ? job_.order[k] : k; }
 
     void chain(std::int64_t first, std::int64_t s, V start) {
-        const std::uint64_t index =
-            job_.first_output + std::uint64_t(first) * job_.lane_stride + std::uint64_t(s) * job_.other_stride;
+        const std::uint64_t index = job_.first_output + std::uint64_t(first) * job_.lane_stride +
+                                    std::uint64_t(s) * job_.other_stride;
         product_random_.start(index, job_.terms, job_.lane_stride);
         step_random_.start(index, job_.terms, job_.lane_stride);
         merge_random_.start(index, chunks_, job_.lane_stride);
@@ -106,7 +107,8 @@ class GradientLanes {
         for (std::int64_t i = 0; i < chunks_; ++i) {
             const std::int64_t j = chunk_at(i);
             Mask over;
-            sum = lanes_.accumulate_merge(load<V>(results_ + j * width), sum, merge_random_.draw<U>(j), over);
+            sum = lanes_.accumulate_merge(load<V>(results_ + j * width), sum,
+                                          merge_random_.draw<U>(j), over);
             store(results_ + j * width, Mask(~over));
         }
         Mask later = ~Mask{};
@@ -129,8 +131,8 @@ class GradientLanes {
     LaneRandom<width> product_random_, step_random_, merge_random_;
 };
 
-[[gnu::noinline]] void run(const GradientJob& job, const FloatDatapath& datapath, std::int64_t begin,
-                           std::int64_t end) {
+[[gnu::noinline]] void run(const GradientJob& job, const FloatDatapath& datapath,
+                           std::int64_t begin, std::int64_t end) {
     GradientLanes lanes(job, datapath);
     constexpr int width = FloatLanes::width;
     for (std::int64_t l = begin; l < end; l += width)

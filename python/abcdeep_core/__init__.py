@@ -17,6 +17,7 @@ from .datapath import Datapath, Quantizer
 from .events import Events
 from .formats import FixedFormat, FloatFormat, formats, get_format, lba_format
 from .isa import isa_info
+from .plan import Plan
 from .random import philox4x32, random_bits
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "Events",
     "FixedFormat",
     "FloatFormat",
+    "Plan",
     "Quantizer",
     "__version__",
     "conv2d",

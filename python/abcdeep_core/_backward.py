@@ -198,7 +198,12 @@ def _estimate(
     run = _core.Gradient()
     run.datapath = compile_datapath(datapath, terms).struct
     keep = []
-    views = [(run.set_lane, lane), (run.set_other, other), (run.set_gradient, g), (run.set_out, out)]
+    views = [
+        (run.set_lane, lane),
+        (run.set_other, other),
+        (run.set_gradient, g),
+        (run.set_out, out),
+    ]
     if c is not None:
         views.append((run.set_start, c))
     for set_view, array in views:
@@ -229,6 +234,8 @@ def _sum_broadcast(grad: Array, shape: tuple[int, ...] | None) -> Array:
         repeated = axis < extra or batch[axis - extra] == 1
         if repeated and grad.shape[axis] != 1:
             slices = np.moveaxis(grad, axis, 0)
-            total = functools.reduce(np.add, slices, np.zeros_like(slices[:1])[0] if len(slices) else 0)
+            total = functools.reduce(
+                np.add, slices, np.zeros_like(slices[:1])[0] if len(slices) else 0
+            )
             grad = np.expand_dims(total, axis)
     return grad

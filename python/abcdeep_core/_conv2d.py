@@ -110,7 +110,9 @@ def conv2d(
     if seen is None:
         return image
     if per_output:
-        fields = {f.name: geometry.to_images(getattr(seen, f.name)) for f in dataclasses.fields(seen)}
+        fields = {
+            f.name: geometry.to_images(getattr(seen, f.name)) for f in dataclasses.fields(seen)
+        }
         seen = Events(**fields)
     return image, seen
 
@@ -259,7 +261,12 @@ class Geometry:
     def size(self) -> tuple[int, int]:
         """Height and width of the result."""
         extents = zip(
-            (self.height, self.width), self.kernel, self.stride, self.padding, self.dilation, strict=True
+            (self.height, self.width),
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            strict=True,
         )
         h, w = (
             (size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1

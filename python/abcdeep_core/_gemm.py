@@ -64,7 +64,9 @@ def as_addend(c: Any, datapath: Datapath, shape: tuple[int, ...]) -> Array:
     try:
         return np.broadcast_to(wide, shape)
     except ValueError:
-        raise ValueError(f"c must broadcast to the result's shape {shape}, got {wide.shape}") from None
+        raise ValueError(
+            f"c must broadcast to the result's shape {shape}, got {wide.shape}"
+        ) from None
 
 
 def _element_strided(array: Array) -> Array:
@@ -151,7 +153,11 @@ def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
         output=output,
         random=any(q.rounding == "stochastic" for q in quantizers),
         nan_format=next(
-            (q.format for q in quantizers if isinstance(q.format, FloatFormat) and not q.format.has_nan),
+            (
+                q.format
+                for q in quantizers
+                if isinstance(q.format, FloatFormat) and not q.format.has_nan
+            ),
             None,
         ),
     )
@@ -237,7 +243,9 @@ def steps_per_output(compiled: Compiled, terms: int) -> int:
 class EventRecorder:
     """Collects the events of one or more kernel calls that fill one result."""
 
-    def __init__(self, level: int, per_output: bool, compiled: Compiled, terms: int, outputs: int) -> None:
+    def __init__(
+        self, level: int, per_output: bool, compiled: Compiled, terms: int, outputs: int
+    ) -> None:
         self.level = level
         self._steps = steps_per_output(compiled, terms)
         self._terms = terms

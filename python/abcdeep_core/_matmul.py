@@ -22,6 +22,7 @@ from ._quantize import quantize
 from ._threads import check_threads
 from .datapath import Datapath
 from .events import Events
+from .plan import Plan, Tile, look_at, plan_float, plan_integer
 from .random import check_unsigned
 
 EventLevel = Literal[False, True, "overflow"]
@@ -144,6 +145,14 @@ def matmul(
     return (result, seen) if seen is not None else result
 
 
+def plan_call(datapath: Datapath, a: npt.ArrayLike, b: npt.ArrayLike) -> Plan:
+    """Return the plan of ``matmul(a, b, datapath)``."""
+    left, right = as_operand("a", a, datapath), as_operand("b", b, datapath)
+    _, left, right = stack_shapes(left, right)
+    compiled = compile_datapath(datapath, left.shape[-1])
+    return plan_gemm(datapath, compiled, left, right, False, 0, 0)[0]
+
+
 def event_level(events: EventLevel) -> int:
     """Return 0, 1 or 2 for False, "overflow" and True."""
     if events is False or events is True:
@@ -187,9 +196,12 @@ def gemm(
     address: tuple[SupportsIndex | None, SupportsIndex, SupportsIndex],
     out: Array | None,
     threads: SupportsIndex | None,
-    first_output: int = 0,
+    path: str | None = None,
 ) -> tuple[Array, Events | None]:
-    """Run checked stacks of matrices (..., M, K) and (..., K, N) through the kernels."""
+    """Run checked stacks of matrices (..., M, K) and (..., K, N) through the kernels.
+
+    `path` forces the general engine ("lanes"), or demands another path of `plan_gemm`.
+    """
     *batch, rows, terms = a.shape
     columns = b.shape[-1]
     compiled = compile_datapath(datapath, terms)
@@ -197,9 +209,8 @@ def gemm(
     seed, stream, call = address
     if compiled.random and seed is None:
         raise ValueError("a stochastic accumulator needs seed=, got None")
-    if not datapath.is_integer:
-        for name, operand in (("a", a), ("b", b)):
-            check_finite(name, operand, compiled.nan_format)
+    workers = check_threads(threads)
+    plan, tile = plan_gemm(datapath, compiled, a, b, c is not None, level, workers, path)
     outputs = int(np.prod(batch)) * rows * columns
     dtype = compiled.out_dtype
     final = np.dtype(np.float32) if compiled.output is None else compiled.output.format.value_dtype
@@ -220,16 +231,19 @@ def gemm(
     run.set_output(target, int(np.prod(batch)), rows, columns, terms)
     order = operand_order(datapath, terms)
     if order is not None:
-        run.setoperand_order(order)
+        run.set_order(order)
     run.set_random(
         check_unsigned("seed", 0 if seed is None else seed, 64),
         check_unsigned("stream", stream, 32),
         check_unsigned("call", call, 32),
-        first_output,
+        0,
     )
     recorder = EventRecorder(level, per_output and level > 0, compiled, terms, outputs)
     run.set_events(level, recorder.counts, recorder.extremes)
-    _run(run, compiled, check_threads(threads))
+    if tile is None:
+        run.run_lanes(workers)
+    else:
+        getattr(run, f"run_{plan.path}")(tile, workers)
     seen = None
     if level:
         seen = recorder.table(shape) if per_output else recorder.total(run.totals(), outputs)
@@ -244,8 +258,43 @@ def gemm(
     return (target[()] if out is None and target.ndim == 0 else target), seen
 
 
-def _run(run: Any, compiled: Compiled, threads: int) -> None:
-    run.run_lanes(threads)
+def plan_gemm(
+    datapath: Datapath,
+    compiled: Compiled,
+    a: Array,
+    b: Array,
+    has_addend: bool,
+    level: int,
+    threads: int,
+    path: str | None = None,
+) -> tuple[Plan, Tile | None]:
+    """Return the kernel that would run, and its parameters; also checks that operands are finite."""
+    tile: Tile | None
+    if datapath.is_integer:
+        plan, tile = plan_integer(datapath, compiled.chunk, a, b, has_addend)
+    else:
+        summaries = [_summary(operand, threads) for operand in (a, b)]
+        operands = look_at(summaries)
+        if not operands.finite:
+            for name, operand in (("a", a), ("b", b)):
+                check_finite(name, operand, compiled.nan_format)
+        plan, tile = plan_float(datapath, compiled.chunk, a.shape[-1], operands, has_addend)
+    if level or compiled.random:
+        plan, tile = Plan("lanes", "events" if level else "stochastic rounding"), None
+    if path == "lanes":
+        plan, tile = Plan("lanes", "forced"), None
+    elif path is not None and path != plan.path:
+        raise ValueError(f"path={path!r} is not possible: {plan.reason}")
+    return plan, tile
+
+
+def _summary(operand: Array, threads: int) -> tuple[int, int, int]:
+    if operand.size == 0:
+        return 0, 0xFFFFFFFF, 0
+    rows, columns = operand.shape[-2:]
+    strides = (stride // operand.itemsize for stride in operand.strides[-2:])
+    offsets = batch_offsets(operand, operand.shape[:-2])
+    return _core.summarise(operand, offsets, *strides, rows, columns, threads)
 
 
 def _set_operand(set_operand: Any, array: Array) -> tuple[Array, Array]:

@@ -302,7 +302,13 @@ def _runner(
         if np.may_share_memory(source, target) and source.ctypes.data != target.ctypes.data:
             source = source.copy()
         failed = kernel(
-            source.reshape(-1), target.reshape(-1), code_bytes, q, *where, words, check_threads(threads)
+            source.reshape(-1),
+            target.reshape(-1),
+            code_bytes,
+            q,
+            *where,
+            words,
+            check_threads(threads),
         )
         if failed:
             _raise_failure(failed, array, form)

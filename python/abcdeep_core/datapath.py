@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from . import _names
 from ._fixed_format import FixedFormat
@@ -12,6 +12,9 @@ from ._float_format import FloatFormat
 from ._format_base import integer, string
 from ._quantizer import stochastic_rule
 from .formats import format_from_dict, get_format
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 STEPS = ("chain", "exact_group", "tree", "fused_trunc", "scaled_groups", "two_level")
 MERGE_ORDERS = ("forward", "first_then_back", "pairwise")
@@ -71,7 +74,9 @@ class Quantizer:
             object.__setattr__(self, "overflow", form.resolved_overflow(self.overflow))
         if isinstance(form, FixedFormat):
             if self.underflow is not None:
-                raise ValueError(f"underflow must be None for a fixed-point format, got {self.underflow!r}")
+                raise ValueError(
+                    f"underflow must be None for a fixed-point format, got {self.underflow!r}"
+                )
         elif self.underflow is not None and self.underflow != "off":
             object.__setattr__(self, "underflow", form.resolved_underflow(self.underflow))
 
@@ -192,7 +197,9 @@ class Datapath:
         object.__setattr__(self, "order", places)
 
     def _check_kinds(self) -> None:
-        quantizers = [q for q in (self.product, self.accumulator, self.merge) if isinstance(q, Quantizer)]
+        quantizers = [
+            q for q in (self.product, self.accumulator, self.merge) if isinstance(q, Quantizer)
+        ]
         kinds = {type(q.format) for q in quantizers}
         if len(kinds) > 1:
             raise ValueError("product, accumulator and merge must all be float or all be integer")
@@ -203,7 +210,9 @@ class Datapath:
                         f"an integer datapath needs fraction_bits=0, got {q.format.fraction_bits}"
                     )
                 if not 2 <= q.format.bits <= 63:
-                    raise ValueError(f"bits must be in 2..63 in an integer datapath, got {q.format.bits}")
+                    raise ValueError(
+                        f"bits must be in 2..63 in an integer datapath, got {q.format.bits}"
+                    )
             elif not q.format.signed:
                 raise ValueError(f"the formats of a datapath must be signed, got {q.format!r}")
         if self.arithmetic == "fp32_mask":
@@ -252,3 +261,27 @@ class Datapath:
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def plan(self, a: Any, b: Any) -> Plan:
+        """Return which kernel would compute ``matmul(a, b, self)``, and the condition for it.
+
+        Parameters
+        ----------
+        a, b : array_like
+            As for `matmul`.
+
+        Returns
+        -------
+        Plan
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import abcdeep_core as ab
+        >>> ones = np.ones((4, 4), np.float32)
+        >>> ab.integer_accumulator(16).plan(ones.astype(np.int8), ones.astype(np.int8)).path
+        'integer'
+        """
+        from ._matmul import plan_call  # the planner of products imports this module
+
+        return plan_call(self, a, b)

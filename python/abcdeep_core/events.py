@@ -72,7 +72,7 @@ class Events:
     >>> x = np.full((1, 8), 100, np.int8)
     >>> c, events = ab.matmul(x, x.T, ab.integer_accumulator(16), events=True)
     >>> events.accumulator_overflow, events.persistent, events.max_partial
-    (2, 1, 40000.0)
+    (1, 1, 40000.0)
     """
 
     terms: Count = 0

@@ -1,0 +1,46 @@
+// Truncating float accumulators: binary32 rounding toward zero, then a mask (docs/exactness.md,
+// fact A).
+#include "float_tile.hpp"
+#include "kernels.hpp"
+
+namespace abcdeep::ABCDEEP_ISA_NAMESPACE {
+
+namespace {
+
+template <bool fused, bool clamp>
+class TruncateStep : public ScaledStep {
+  public:
+    using ScaledStep::ScaledStep;
+
+    V step(V a, V b, V s) const {
+        if constexpr (fused) return truncate(fused_multiply_add(a, b, s), sum_limit_, clamp);
+        const V p = truncate(a * b, product_limit_, clamp);
+        return truncate(fused_multiply_add(p, factor_, s), sum_limit_, clamp);
+    }
+    V merge(V r, V s) const { return truncate(r + s, sum_limit_, true); }
+
+    float start(double c) const {
+        return truncate(V{} + float(c * sum_scale_), sum_limit_, true)[0];
+    }
+
+  private:
+    V truncate(V x, V limit, bool limited) const {
+        x = bits_as<V>(bits_as<U>(x) & mask_);
+        return limited ? clamp_magnitude(x, limit) : x;
+    }
+};
+
+}  // namespace
+
+void gemm_truncate(const FloatJob& job, const FloatTile& tile, const Block& block) {
+    const FloatEnvironment environment(
+        tile.nearest ? FloatRounding::nearest : FloatRounding::toward_zero, tile.flush);
+    if (tile.product_exact)
+        (tile.clamp ? run_tile<TruncateStep<true, true>>
+                    : run_tile<TruncateStep<true, false>>)(job, tile, block);
+    else
+        (tile.clamp ? run_tile<TruncateStep<false, true>>
+                    : run_tile<TruncateStep<false, false>>)(job, tile, block);
+}
+
+}  // namespace abcdeep::ABCDEEP_ISA_NAMESPACE

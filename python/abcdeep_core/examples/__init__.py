@@ -1,0 +1,1 @@
+"""Complete examples that run from the command line (extra ``[examples]``)."""
