@@ -49,15 +49,22 @@ void set_random(Gradient& g, std::uint64_t seed, std::uint32_t stream, std::uint
     g.job.lane_stride = lane_stride, g.job.other_stride = other_stride;
 }
 
+// Rows of `other` are taken in order, some at a time, so that no piece of work takes long.
 void run(const Gradient& g, int threads) {
     const nb::gil_scoped_release release;
-    constexpr std::int64_t rows_of_piece = 8;  // a vector of the widest instruction set
-    const std::int64_t pieces = (g.job.lane_rows + rows_of_piece - 1) / rows_of_piece;
-    parallel_for(g.batches * pieces, threads, [&](std::int64_t piece) {
-        const std::int64_t begin = piece % pieces * rows_of_piece;
-        const std::int64_t end = std::min(begin + rows_of_piece, g.job.lane_rows);
-        kernels().estimate_gradient(g.at(piece / pieces), g.datapath, begin, end);
-    });
+    constexpr std::int64_t lane_rows = 8, chain_steps = 1 << 21;
+    const GradientJob& job = g.job;
+    const std::int64_t pieces = (job.lane_rows + lane_rows - 1) / lane_rows;
+    const std::int64_t other_rows =
+        std::max<std::int64_t>(1, chain_steps / (lane_rows * std::max<std::int64_t>(job.terms, 1)));
+    for (std::int64_t s = 0; s < job.other_rows; s += other_rows) {
+        parallel_for(g.batches * pieces, threads, [&](std::int64_t piece) {
+            const std::int64_t l = piece % pieces * lane_rows;
+            const Block block{l, std::min(l + lane_rows, job.lane_rows), s,
+                              std::min(s + other_rows, job.other_rows)};
+            kernels().estimate_gradient(g.at(piece / pieces), g.datapath, block);
+        });
+    }
 }
 
 }  // namespace

@@ -215,6 +215,9 @@ void bind_matmul(nb::module_& m) {
     nb::class_<FloatDatapath> f(m, "FloatDatapath");
     bind_common_fields<FloatDatapath>(f);
     f.def_rw("float32_steps", &FloatDatapath::float32_steps);
+    f.def_rw("exact_start", &FloatDatapath::exact_start);
+    f.def_rw("exact_chunks", &FloatDatapath::exact_chunks);
+    f.def_rw("merge_to_odd", &FloatDatapath::merge_to_odd);
     f.def_rw("product_overflow_at_largest", &FloatDatapath::product_overflow_at_largest);
     f.def_rw("accumulator_overflow_at_largest", &FloatDatapath::accumulator_overflow_at_largest);
     f.def_rw("merge_overflow_at_largest", &FloatDatapath::merge_overflow_at_largest);

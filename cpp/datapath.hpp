@@ -20,6 +20,9 @@ struct FloatDatapath {
     Merge merge_kind = Merge::quantized;
     MergeOrder merge_order = MergeOrder::forward;
     bool float32_steps = false;  // fp32_mask: products and sums are rounded to binary32 first
+    bool exact_start = false;    // c is not rounded before the first step
+    bool exact_chunks = false;   // the accumulator is exact: groups are chunks, steps their merges
+    bool merge_to_odd = false;   // an exact merge is rounded again afterwards
     // Overflow is |v| >= largest for formats that saturate there (LBA), |v| > largest after
     // rounding else.
     bool product_overflow_at_largest = false, accumulator_overflow_at_largest = false,
@@ -33,6 +36,7 @@ struct IntegerDatapath {
     std::int64_t chunk = 0;
     Merge merge_kind = Merge::quantized;
     MergeOrder merge_order = MergeOrder::forward;
+    static constexpr bool exact_chunks = false;
 };
 
 // One matrix of a batch: element (i, j) at data[i * row_stride + j * column_stride].

@@ -64,8 +64,8 @@ class ExactSum {
         }
     }
 
-    // The sum rounded to odd in double precision; exact if it is a double.
-    double rounded_to_odd() const {
+    // The sum rounded to nearest even in double precision.
+    double rounded() const {
         if (special_ != 0) return special_;
         std::uint64_t magnitude[count];
         const bool negative = limbs_[count - 1] >> 63;
@@ -86,21 +86,22 @@ class ExactSum {
             sticky = (magnitude[top - 1] << lead) != 0;
             for (int i = top - 2; i >= 0; --i) sticky |= magnitude[i] != 0;
         }
-        int exponent = top * 64 + 63 - lead - origin;  // of the leading one
-        std::uint64_t significand = head >> 11;
-        sticky |= (head << 53) != 0;
-        if (exponent > 1023) return negative ? -__builtin_inf() : __builtin_inf();
-        if (exponent < -1022) {
-            const int drop = -1022 - exponent;
-            if (drop > 53) return negative ? -4.9406564584124654e-324 : 4.9406564584124654e-324;
-            sticky |= (significand & ((std::uint64_t(1) << drop) - 1)) != 0;
-            significand >>= drop;
-            exponent = -1023;
-        }
-        std::uint64_t bits =
-            (significand & ((std::uint64_t(1) << 52) - 1)) | (std::uint64_t(exponent + 1023) << 52);
-        bits |= sticky;
-        return bits_as<double>(bits | (std::uint64_t(negative) << 63));
+        const int exponent = top * 64 + 63 - lead - origin;  // of the leading one
+        // 53 bits, or fewer where they end at 2^-1074, below which no double reaches
+        const int drop = exponent < -1022 ? 11 + (-1022 - exponent) : 11;
+        std::uint64_t kept = head >> drop;
+        const std::uint64_t rest = head << (64 - drop), half = std::uint64_t(1) << 63;
+        kept += rest > half || (rest == half && (sticky || (kept & 1)));
+        const double value = __builtin_ldexp(double(kept), exponent - 63 + drop);
+        return negative ? -value : value;
+    }
+
+    // The same, and the sign of what it leaves: sum = rounded + error, for round_to_odd.
+    double rounded(double& error) {
+        const double value = rounded();
+        add(-value);
+        error = special_ != 0 ? 0.0 : rounded();
+        return value;
     }
 
   private:

@@ -55,6 +55,12 @@ class LaneRounder {
         return bits_as<V>(out);
     }
 
+    // Where |x| has reached the largest value of a format that saturates there.
+    auto at_largest(V x) const {
+        const U magnitude = bits_as<U>(x) & (~std::uint64_t(0) >> 1);
+        return magnitude >= (at_largest_ ? largest_bits_ : ~std::uint64_t(0));
+    }
+
   private:
     static U pick(U negative, const std::uint64_t (&patterns)[2]) {
         return select(negative != U{}, broadcast<U>(patterns[1]), broadcast<U>(patterns[0]));
@@ -80,7 +86,9 @@ class FloatLanes {
           accumulator_(d.accumulator, d.accumulator_overflow_at_largest),
           merge_(d.merge, d.merge_overflow_at_largest),
           product_exact_(d.product_exact),
-          float32_steps_(d.float32_steps) {
+          float32_steps_(d.float32_steps),
+          exact_start_(d.exact_start),
+          merge_to_odd_(d.merge_to_odd) {
         Quantizer start = d.accumulator;
         if (start.stochastic != Stochastic::none) {
             start.stochastic = Stochastic::none;
@@ -94,6 +102,7 @@ class FloatLanes {
     int merge_random_bits() const { return merge_.random_bits(); }
 
     V start(V c) const {
+        if (exact_start_) return c + 0.0;  // -0 becomes +0
         Mask ignored;
         return start_.round(c, U{}, ignored);
     }
@@ -104,10 +113,18 @@ class FloatLanes {
     }
 
     V product(V a, V b, U random, Mask& over) const {
-        V exact = a * b;
-        if (float32_steps_) exact = through_float32(exact);
+        const V exact = a * b;
         over = Mask{};
-        return product_exact_ ? exact : product_.round(exact, random, over);
+        if (product_exact_) return exact;
+        if (!float32_steps_) return product_.round(exact, random, over);
+        const V single = through_float32(exact);
+        const V p = product_.round(single, random, over);
+        over |= finite(exact) & ~finite(single);
+        return p;
+    }
+    // Where a rounded product is as large as its format's largest: no gradient passes there.
+    Mask product_at_largest(V p) const {
+        return product_exact_ ? Mask{} : Mask(product_.at_largest(p));
     }
 
     V term(V a, V b, U random, int level, Events& events) const {
@@ -165,26 +182,36 @@ class FloatLanes {
         }
     }
     V close_group(V s, U random, int level, Events& events) {
+        V error{};
         if (exact_) {
+            V lost{};
             for (int j = 0; j < width; ++j) {
-                total_[j] = exact_total_[j].rounded_to_odd();
-                products_[j] = exact_products_[j].rounded_to_odd();
+                double one;
+                total_[j] = exact_total_[j].rounded(one);
+                error[j] = one;
+                products_[j] = exact_products_[j].rounded(one);
+                lost[j] = one;
             }
+            products_ = round_to_odd(products_, lost);
             exact_ = false;
         }
-        return round_sum(accumulator_, total_, products_, s, random, level, events);
+        return round_sum(accumulator_, round_to_odd(total_, error), products_, s, random, level,
+                         events, total_, error);
     }
 
-    // Sum of the chunk results, rounded once to nearest even in binary32 (or double) by the
-    // caller's conversion: rounded to odd here, which is exact wherever it fits.
-    V exact_merge(const double* results, std::int64_t chunks) {
-        V sum{};
+    // Sum of the chunk results, rounded once to nearest even: by the conversion to float32 or by
+    // what follows (then it is rounded to odd here), or here.
+    V exact_merge(const double* results, std::int64_t chunks, bool is_double) {
+        V sum{}, error{};
         for (int j = 0; j < width; ++j) {
             exact_total_[j].clear();
             for (std::int64_t i = 0; i < chunks; ++i) exact_total_[j].add(results[i * width + j]);
-            sum[j] = exact_total_[j].rounded_to_odd();
+            double one;
+            sum[j] = exact_total_[j].rounded(one);
+            error[j] = one;
         }
-        return sum;
+        if (!is_double || merge_to_odd_) sum = round_to_odd(sum, error);
+        return select(sum == sum, sum, V{} + __builtin_nan(""));
     }
 
   private:
@@ -201,7 +228,9 @@ class FloatLanes {
         // two binary32 numbers: rounding their sum to double first changes nothing (53 >= 2 * 24 +
         // 2)
         const V total = float32_steps_ ? through_float32(nearest) : round_to_odd(nearest, error);
-        return rounder.round(total, random, over);
+        const V next = rounder.round(total, random, over);
+        if (float32_steps_) over |= finite(nearest) & ~finite(total);
+        return next;
     }
 
     V add(const LaneRounder& rounder, V p, V s, U random, int level, Events& events) const {
@@ -211,25 +240,24 @@ class FloatLanes {
         return round_sum(rounder, total, p, s, random, level, events, sum, error);
     }
 
-    V round_sum(const LaneRounder& rounder, V total, V p, V s, U random, int level,
-                Events& events) const {
-        return round_sum(rounder, total, p, s, random, level, events, total, V{});
-    }
-
-    // `sum` + `error` is the exact sum (or `sum` is it, rounded to odd), `total` what is rounded.
+    // `sum` + `error` is the exact sum, `total` what is rounded. Steps on Inf and NaN are no
+    // events.
     V round_sum(const LaneRounder& rounder, V total, V p, V s, U random, int level, Events& events,
                 V sum, V error) const {
         Mask over;
         V next = rounder.round(total, random, over);
         if (level) {
-            events.count(accumulator_overflow, over);
-            events.partial_sum(sum);
+            const Mask counted = finite(p) & finite(s);
+            over |= finite(sum) & ~finite(total);  // in binary32
+            events.count(accumulator_overflow, over & counted);
+            events.partial_sum(sum, counted);
             if (level > 1) {
-                events.count(accumulator_underflow, (sum != 0.0) & (next == 0.0));
-                events.count(swamped, (p != 0.0) & (next == s));
-                events.count(rounded, (next != sum) | (error != 0.0));
-                events.count(absorbed, (s != 0.0) & (p != 0.0) & (next == p));
-                events.count(nonfinite, finite(p) & finite(s) & ~finite(next));
+                const Mask added = counted & (p != 0.0);
+                events.count(accumulator_underflow, counted & (sum != 0.0) & (next == 0.0));
+                events.count(swamped, added & (next == s));
+                events.count(rounded, counted & ((next != sum) | (error != 0.0)));
+                events.count(absorbed, added & (s != 0.0) & (next == p));
+                events.count(nonfinite, counted & ~finite(next));
             }
         }
         return next;
@@ -237,7 +265,7 @@ class FloatLanes {
 
     LaneRounder product_, accumulator_, merge_;
     LaneRounder start_ = LaneRounder(Quantizer(), false);
-    bool product_exact_, float32_steps_;
+    bool product_exact_, float32_steps_, exact_start_, merge_to_odd_;
     V total_{}, products_{};
     U lost_{};
     bool exact_ = false;

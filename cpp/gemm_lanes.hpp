@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <new>
 
 #include "datapath.hpp"
@@ -83,17 +84,24 @@ template <class V>
 struct LaneEvents {
     using U = Rebind<V, std::uint64_t>;
     U counts[event_counts] = {};
-    V smallest{}, largest{};
-    bool any_step = false;
+    V smallest = V{} + extreme(true), largest = V{} + extreme(false);
 
     template <class M>
     void count(EventCount event, M mask) {
         counts[event] -= U(mask);
     }
-    void partial_sum(V v) {
-        smallest = any_step ? select(v < smallest, v, smallest) : v;
-        largest = any_step ? select(v > largest, v, largest) : v;
-        any_step = true;
+    template <class M>
+    void partial_sum(V v, M counted) {
+        smallest = select(counted & (v < smallest), v, smallest);
+        largest = select(counted & (v > largest), v, largest);
+    }
+
+  private:
+    // Beyond every partial sum.
+    static Element<V> extreme(bool high) {
+        using Limits = std::numeric_limits<Element<V>>;
+        if (Limits::has_infinity) return high ? Limits::infinity() : -Limits::infinity();
+        return high ? Limits::max() : Limits::min();
     }
 };
 
@@ -115,6 +123,7 @@ class LaneGemm {
           chunk_(datapath.chunk > 0 ? std::min(datapath.chunk, std::max<std::int64_t>(job.terms, 1))
                                     : std::max<std::int64_t>(job.terms, 1)),
           chunks_((job.terms + chunk_ - 1) / chunk_),
+          groups_((job.terms + datapath.group - 1) / datapath.group),
           packed_(job.terms * width <= largest_panel),
           panel_(packed_ ? job.terms * width : 0),
           results_(chunks_ > 1 ? chunks_ * width : 0),
@@ -147,14 +156,13 @@ class LaneGemm {
             job_.first_output + std::uint64_t(m) * std::uint64_t(job_.columns) + std::uint64_t(n);
         product_random_.start(index, job_.terms);
         step_random_.start(index, job_.terms);
-        merge_random_.start(index, chunks_);
+        merge_random_.start(index, datapath_.exact_chunks ? groups_ : chunks_);
         LaneEvents<V> events;
         V start{};
-        if (job_.c.data) {
+        if (job_.c.data)
             for (int j = 0; j < valid_; ++j) start[j] = E(job_.c(m, n + j));
-            start = domain_.start(start);
-        }
         domain_.begin(start);
+        if (job_.c.data) start = domain_.start(start);
         V sum = start;
         for (std::int64_t j = 0; j < chunks_; ++j) {
             V s = j == 0 ? start : V{};
@@ -191,7 +199,9 @@ class LaneGemm {
              LaneEvents<V>& events) {
         for (std::int64_t k = begin; k < end; k += datapath_.group) {
             const std::int64_t stop = std::min(end, k + datapath_.group);
-            const U random = step_random_.template draw<U>(k);
+            const U random = datapath_.exact_chunks
+                                 ? merge_random_.template draw<U>(k / datapath_.group)
+                                 : step_random_.template draw<U>(k);
             domain_.open_group(s);
             for (std::int64_t i = k; i < stop; ++i) domain_.add_to_group(term(m, n, i, events));
             if (domain_.group_is_inexact()) {
@@ -206,7 +216,8 @@ class LaneGemm {
     }
 
     V merge(LaneEvents<V>& events) {
-        if (datapath_.merge_kind == Merge::exact) return domain_.exact_merge(results_, chunks_);
+        if (datapath_.merge_kind == Merge::exact)
+            return domain_.exact_merge(results_, chunks_, job_.wide_out);
         V sum{};
         auto add = [&](V r, V s, std::int64_t j) {
             return domain_.merge(r, s, merge_random_.template draw<U>(j), job_.event_level, events);
@@ -238,7 +249,7 @@ class LaneGemm {
                 if (table.counts)
                     table.counts[e * table.plane + at] = std::int64_t(events.counts[e][j]);
             }
-            if (!events.any_step) continue;
+            if (!(events.smallest[j] <= events.largest[j])) continue;  // no step
             const double low = double(events.smallest[j]), high = double(events.largest[j]);
             totals_.smallest = totals_.any ? std::min(totals_.smallest, low) : low;
             totals_.largest = totals_.any ? std::max(totals_.largest, high) : high;
@@ -254,7 +265,7 @@ class LaneGemm {
     const typename Domain::Datapath& datapath_;
     Domain domain_;
     EventTotals& totals_;
-    std::int64_t chunk_, chunks_;
+    std::int64_t chunk_, chunks_, groups_;
     bool packed_;
     Scratch<E> panel_, results_;
     LaneRandom<width> product_random_, step_random_, merge_random_;

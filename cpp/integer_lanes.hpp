@@ -107,7 +107,7 @@ class IntegerLanes {
         return step(products_, s, random, level, events);
     }
 
-    V exact_merge(const std::int64_t* results, std::int64_t chunks) const {
+    V exact_merge(const std::int64_t* results, std::int64_t chunks, bool) const {
         V sum{};
         for (std::int64_t i = 0; i < chunks; ++i) sum += load<V>(results + i * lanes<V>);
         return sum;
@@ -120,7 +120,7 @@ class IntegerLanes {
         V next = limiter.limit(sum, over);
         if (level) {
             events.count(accumulator_overflow, over);
-            events.partial_sum(sum);
+            events.partial_sum(sum, ~Mask{});
         }
         return next;
     }

@@ -15,7 +15,8 @@
 // random_lanes:  `count` draws of 32, 16, 8 or 1 bits from draw number `first` on, in elements of
 //                4, 2, 1 or 1 bytes.
 // quantize, decode, quantize_fixed: elements [begin, end) of the job; why an input failed.
-// gemm_*: one rectangle of outputs. estimate_gradient: rows [begin, end) of `lane`.
+// gemm_*: one rectangle of outputs. estimate_gradient: adds the
+//                part of a rectangle (rows of `lane`, rows of `other`) to the gradient.
 // clang-format off
 #define ABCDEEP_KERNELS(KERNEL)                                                                      \
     KERNEL(void, philox_blocks, (const std::uint32_t* counters, const std::uint32_t* keys,           \
@@ -37,7 +38,7 @@
     KERNEL(void, gemm_native, (const FloatJob& job, const FloatTile& tile, const Block& block))      \
     KERNEL(void, gemm_integer, (const IntegerJob& job, const IntegerTile& tile, const Block& block)) \
     KERNEL(void, estimate_gradient, (const GradientJob& job, const FloatDatapath& datapath,          \
-                                     std::int64_t begin, std::int64_t end))
+                                     const Block& block))
 // clang-format on
 
 namespace abcdeep {

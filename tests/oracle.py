@@ -370,6 +370,8 @@ def scaled(xs: Iterable[Any]) -> tuple[list[Number], int]:
     numerators: list[Number] = []
     depths = []
     for x in xs:
+        if not isinstance(x, int | float | Fraction):
+            x = int(x) if hasattr(x, "__index__") else float(x)
         try:
             numerator, denominator = x.as_integer_ratio()
         except (OverflowError, ValueError):  # inf, nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -60,27 +61,33 @@ def generic_formats(**fields: Any) -> Iterator[ab.FloatFormat]:
                 continue
 
 
+@cache
+def floats_of(fmt: ab.FloatFormat) -> Array:
+    """Return the value of every word, as float64."""
+    return np.array([float(value) for value in all_values(fmt)])
+
+
+@cache
 def magnitudes(fmt: ab.FloatFormat) -> Array:
     """Return the finite magnitudes of a small format, and the like beyond both of its ends."""
-    values = np.abs([float(value) for value in all_values(fmt)])
+    values = np.abs(floats_of(fmt))
     values = values[np.isfinite(values)]
-    steps = 1 + np.arange(0, 1 << fmt.mantissa_bits) / (1 << fmt.mantissa_bits)
-    smallest, largest = 2.0**fmt.emin, values.max()
-    power = 2.0 ** np.floor(np.log2(largest))
-    return np.unique(
-        np.concatenate(
-            [[0.0], values, smallest * steps, smallest / 2 * steps, smallest / 4 * steps]
-            + [power * 2 * steps, [power * 4, power * 8]]
-        )
-    )
+    steps = 1 + np.arange(1 << fmt.mantissa_bits) / (1 << fmt.mantissa_bits)
+    below = [np.ldexp(steps, fmt.emin - binade) for binade in range(3)]
+    power = np.frexp(values.max())[1]
+    with np.errstate(over="ignore"):
+        above = [np.ldexp(steps, power), np.ldexp(1.0, [power + 1, power + 2])]
+    grid = np.unique(np.concatenate([[0.0], values, *below, *above]))
+    return grid[np.isfinite(grid)]
 
 
-def points(grid: Array) -> Array:
-    """Return the grid, its quarter points and midpoints, and the float32 neighbours of all."""
+def points(grid: Array, dtype: npt.DTypeLike = np.float32) -> Array:
+    """Return the grid, its quarter points and midpoints, and the neighbours of all these."""
     between = grid[:-1, None] + np.diff(grid)[:, None] * [0.25, 0.5, 0.75]
-    x = np.unique(np.concatenate([grid, between.ravel()]).astype(np.float32))
-    around = [np.nextafter(x, np.float32(direction)) for direction in (-np.inf, np.inf)]
-    return np.unique(np.abs(np.concatenate([x, *around])))
+    x = np.concatenate([grid, between.ravel()])
+    x = x[x <= np.finfo(dtype).max].astype(dtype)
+    around = [np.nextafter(x, x.dtype.type(direction)) for direction in (0, np.inf)]
+    return np.unique(np.concatenate([x, *around]))
 
 
 def both_signs(x: Array) -> Array:
@@ -95,49 +102,33 @@ def quantized(
 
 
 class Words:
-    """The oracle's code words of a format, found by value."""
+    """The code words of a small format, found by value."""
 
     def __init__(self, fmt: ab.FloatFormat) -> None:
-        codes = {}
-        for value in {*map(float, all_values(fmt))}:
-            codes[value] = encode_value(value, fmt)
-        self.nan = codes.pop(np.nan, None)
-        if fmt.has_nan:
-            self.nan = encode_value(np.nan, fmt)
-        zero = codes.pop(0.0, None)
-        pairs = [(value, code) for value, code in codes.items() if value == value]
-        if zero is not None:
-            pairs.append((0.0, encode_value(0, fmt)))
-        if fmt.has_negative_zero:
-            pairs.append((-0.0, encode_value(-0.0, fmt)))
-        keys = bits_of(np.array([value for value, _ in pairs], np.float64))
-        order = np.argsort(keys)
-        self._keys = keys[order]
-        self._codes = np.array([code for _, code in pairs], np.uint64)[order]
+        values = floats_of(fmt)
+        keys, first = np.unique(bits_of(values[~np.isnan(values)]), return_index=True)
+        self._keys, self._codes = keys, np.flatnonzero(~np.isnan(values))[first].astype(np.uint64)
+        self._nan = np.uint64(encode_value(np.nan, fmt) if fmt.has_nan else 0)
 
     def __call__(self, values: Array) -> tuple[Array, Array]:
         """Return the words of float64 values, and which of them have one."""
-        bits = bits_of(values)
-        at = np.minimum(np.searchsorted(self._keys, bits), self._keys.size - 1)
-        found = self._keys[at] == bits
-        codes = self._codes[at]
-        if self.nan is not None:
-            nan = np.isnan(values)
-            codes, found = np.where(nan, np.uint64(self.nan), codes), found | nan
-        return codes, found
+        at = np.minimum(np.searchsorted(self._keys, bits_of(values)), self._keys.size - 1)
+        nan = np.isnan(values)
+        return np.where(nan, self._nan, self._codes[at]), nan | (self._keys[at] == bits_of(values))
 
 
-def check(x32: Array, fmt: ab.FloatFormat, rounding: str, words: Words, **rules: Any) -> None:
-    """Compare float32 inputs, through every path and on every instruction set, with the oracle."""
-    expected = quantized(x32, fmt, rounding, **rules)
-    codes, found = words(expected)
+words_of = cache(Words)
+
+
+def check(x: Array, fmt: ab.FloatFormat, rounding: str, **rules: Any) -> None:
+    """Compare `x`, in its own dtype and in float64, on every instruction set with the oracle."""
+    expected = quantized(x, fmt, rounding, **rules)
+    codes, found = words_of(fmt)(expected)
     codes = codes[found].astype(fmt.code_dtype)
-    with np.errstate(over="ignore"):
-        expected32 = expected.astype(np.float32)
-    x64, with_code = x32.astype(np.float64), x32[found]
+    values = {x.dtype: (x, expected.astype(x.dtype)), np.float64: (x.astype(np.float64), expected)}
     for isa in each_isa():
-        context = (fmt, rounding, rules, isa)
-        assert_same(ab.quantize(x32, fmt, rounding, **rules), expected32, x32, *context)
-        assert_same(ab.quantize(x64, fmt, rounding, **rules), expected, x32, *context, "float64")
-        got = ab.encode(with_code, fmt, rounding, **rules)
-        assert_same(got, codes, with_code, *context, "encode")
+        for source, result in values.values():
+            got = ab.quantize(source, fmt, rounding, **rules)
+            assert_same(got, result, source, fmt, rounding, rules, isa)
+        got = ab.encode(x[found], fmt, rounding, **rules)
+        assert_same(got, codes, x[found], fmt, rounding, rules, isa, "encode")

@@ -20,7 +20,11 @@ class TruncateStep : public ScaledStep {
     V merge(V r, V s) const { return truncate(r + s, sum_limit_, true); }
 
     float start(double c) const {
-        return truncate(V{} + float(c * sum_scale_), sum_limit_, true)[0];
+        const double scaled = c * sum_scale_;
+        float f = float(scaled);
+        if (__builtin_fabs(double(f)) > __builtin_fabs(scaled))  // fp32_mask: back toward zero
+            f = bits_as<float>(bits_as<std::uint32_t>(f) - 1);
+        return truncate(V{} + f, sum_limit_, true)[0];
     }
 
   private:

@@ -32,14 +32,17 @@ class GradientLanes {
           step_random_(job.random, 3 * job.random.call + 1, lanes_.step_random_bits()),
           merge_random_(job.random, 3 * job.random.call + 2, lanes_.merge_random_bits()) {}
 
-    void rows(std::int64_t first, int valid) {
+    // Adds what rows [begin, end) of the other operand give to the gradients of `valid` rows.
+    void rows(std::int64_t first, int valid, std::int64_t begin, std::int64_t end) {
         for (std::int64_t k = 0; k < job_.terms; ++k) {
             V v{};
             for (int j = 0; j < valid; ++j) v[j] = job_.lane(first + j, place(k));
             store(operand_ + k * width, v);
-            store(sums_ + k * width, F{});
+            F sums{};
+            for (int j = 0; j < valid; ++j) sums[j] = job_.out(first + j, place(k));
+            store(sums_ + k * width, sums);
         }
-        for (std::int64_t s = 0; s < job_.other_rows; ++s) {
+        for (std::int64_t s = begin; s < end; ++s) {
             F g{};
             V start{};
             for (int j = 0; j < valid; ++j) {
@@ -55,7 +58,10 @@ class GradientLanes {
             }
         }
         for (std::int64_t k = 0; k < job_.terms; ++k)
-            for (int j = 0; j < valid; ++j) job_.out(first + j, place(k)) = sums_[k * width + j];
+            for (int j = 0; j < valid; ++j) {
+                const float sum = sums_[k * width + j];
+                job_.out(first + j, place(k)) = sum == sum ? sum : __builtin_nanf("");
+            }
     }
 
   private:
@@ -75,6 +81,7 @@ class GradientLanes {
                 const V other = broadcast<V>(double(job_.other(s, place(k))));
                 const V p = lanes_.product(load<V>(operand_ + k * width), other,
                                            product_random_.draw<U>(k), product_over);
+                product_over |= lanes_.product_at_largest(p);
                 const V next = lanes_.accumulate(p, sum, step_random_.draw<U>(k), over);
                 const Mask pass = job_.estimator == Estimator::immediate_difference
                                       ? Mask(next != sum)
@@ -132,19 +139,20 @@ class GradientLanes {
 };
 
 [[gnu::noinline]] void run(const GradientJob& job, const FloatDatapath& datapath,
-                           std::int64_t begin, std::int64_t end) {
+                           const Block& block) {
     GradientLanes lanes(job, datapath);
     constexpr int width = FloatLanes::width;
-    for (std::int64_t l = begin; l < end; l += width)
-        lanes.rows(l, int(std::min<std::int64_t>(width, end - l)));
+    for (std::int64_t l = block.row_begin; l < block.row_end; l += width) {
+        const int valid = int(std::min<std::int64_t>(width, block.row_end - l));
+        lanes.rows(l, valid, block.column_begin, block.column_end);
+    }
 }
 
 }  // namespace
 
-void estimate_gradient(const GradientJob& job, const FloatDatapath& datapath, std::int64_t begin,
-                       std::int64_t end) {
+void estimate_gradient(const GradientJob& job, const FloatDatapath& datapath, const Block& block) {
     const FloatEnvironment environment(FloatRounding::nearest, false);
-    run(job, datapath, begin, end);
+    run(job, datapath, block);
 }
 
 }  // namespace abcdeep::ABCDEEP_ISA_NAMESPACE

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -14,7 +15,7 @@ from . import _core
 from ._arrays import Array, as_array, first_index, is_narrow_float
 from ._fixed_format import FixedFormat
 from ._float_format import FloatFormat
-from ._quantizer import fixed_quantizer, float_quantizer
+from ._quantizer import fixed_quantizer, float_quantizer, stochastic_rule
 from .datapath import MERGE_ORDERS, Datapath, Quantizer
 from .events import COUNTED, Events
 from .formats import get_format
@@ -82,7 +83,6 @@ class Compiled:
     out_dtype: np.dtype[Any]
     group: int
     chunk: int
-    merges: bool  # chunk results are merged by counted steps
     output: Quantizer | None
     random: bool
     nan_format: FloatFormat | None  # a format on the way that has no NaN
@@ -102,7 +102,10 @@ def _saturates_at_largest(q: Quantizer) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
-    """Return the struct of `datapath` for sums of `terms` terms; NotImplementedError names what is not compiled."""
+    """Return the struct of `datapath` for sums of `terms` terms.
+
+    NotImplementedError names what is not compiled.
+    """
     if datapath.step not in ("chain", "exact_group"):
         raise NotImplementedError(f"step={datapath.step!r} is not compiled yet")
     if datapath.c_join != "early":
@@ -112,21 +115,31 @@ def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
     chunk = datapath.chunk if 0 < datapath.chunk < terms else 0
     if datapath.is_integer:
         return _compile_integer(datapath, chunk)
-    accumulator, group = datapath.accumulator, datapath.group
-    output, merge = datapath.output, datapath.merge
+    accumulator, output, merge = datapath.accumulator, datapath.output, datapath.merge
+    group, is_exact = datapath.group, accumulator is None
+    exact_chunks = False
+    if output is not None:
+        _check_output(output)
     if accumulator is None:
-        # An exact sum of a chunk enters the next sum as one group.
-        group, exact_chunk = chunk or max(terms, 1), chunk
-        chunk = 0
-        if isinstance(merge, Quantizer) and exact_chunk:
-            accumulator = merge
+        # The exact sum of a chunk enters the sum of the chunks as one group.
+        exact_chunks = bool(chunk) and isinstance(merge, Quantizer)
+        if datapath.chunk and isinstance(merge, Quantizer) and datapath.merge_order != "forward":
+            raise NotImplementedError(
+                f"merge_order={datapath.merge_order!r} of exact sums is not compiled yet"
+            )
+        if isinstance(merge, Quantizer) and exact_chunks:
+            accumulator, group = merge, chunk
         else:
+            accumulator, output = output or Quantizer(format=get_format("binary32")), None
             group = max(terms, 1)
-            accumulator = output or Quantizer(format=get_format("binary32"))
-            output = None
-        merge = "same"
+        merge, chunk = "same", 0
     merge_quantizer = merge if isinstance(merge, Quantizer) else accumulator
-    quantizers = [accumulator, merge_quantizer, *filter(None, (datapath.product,))]
+    sums = [accumulator, merge_quantizer]
+    quantizers = [*sums, *filter(None, (datapath.product,))]
+    for q in quantizers:
+        _check_engine_range(q)
+    for q in sums:
+        _check_random_bits(q)
     d = _core.FloatDatapath()
     d.accumulator = _float_struct_quantizer(accumulator)
     d.merge = _float_struct_quantizer(merge_quantizer)
@@ -140,16 +153,17 @@ def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
     d.merge_exact = merge == "exact"
     d.merge_order = MERGE_ORDERS.index(datapath.merge_order)
     d.float32_steps = datapath.arithmetic == "fp32_mask"
-    for q in quantizers:
-        _check_engine_range(q)
-    last = merge_quantizer if chunk else accumulator
-    dtype = (output or last).format.value_dtype
+    d.exact_start, d.exact_chunks = is_exact and terms > 0, exact_chunks
+    d.merge_to_odd = output is not None
+    _check_nan_has_a_place(d, sums, bool(datapath.chunk) and not d.merge_exact)
+    # The dtype does not depend on the number of terms: a merge counts even if there is one chunk.
+    used = sums if datapath.chunk else sums[:1]
+    dtype = max((q.format.value_dtype for q in used), key=lambda t: t.itemsize)
     return Compiled(
         struct=d,
         out_dtype=np.dtype(np.float64) if output is not None else dtype,
         group=group,
         chunk=chunk,
-        merges=merge != "exact",
         output=output,
         random=any(q.rounding == "stochastic" for q in quantizers),
         nan_format=next(
@@ -164,18 +178,71 @@ def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
 
 
 def _check_engine_range(q: Quantizer) -> None:
+    """Raise unless float64 holds what a format needs: its values, and two bits more."""
     form = q.format
     assert isinstance(form, FloatFormat)
     if form.mantissa_bits > 50:
         raise ValueError(
             f"mantissa_bits must be at most 50 to be emulated exactly, got {form.mantissa_bits}"
         )
-    form.value_dtype  # raises where float64 does not hold the values
+    lowest = form.emin - (form.mantissa_bits if form.code0 == "subnormal" else 0)
+    if lowest < -1022 or form.value_dtype.itemsize > 8:  # value_dtype raises above float64's range
+        raise ValueError(f"every value must be a normal float64 number, got {form!r}")
+
+
+def _check_nan_has_a_place(d: _core.FloatDatapath, sums: list[Quantizer], merges: bool) -> None:
+    """Raise if NaN may come up, from finite operands, where a format has no NaN."""
+
+    def gives(q: _core.Quantizer, test: Callable[[float], bool], infinite: bool = False) -> bool:
+        values = (*q.overflow_value, *(q.infinity_value if infinite else ()))
+        return any(test(value) for value in values)
+
+    nan = not d.product_exact and gives(d.product, math.isnan)
+    inf = not d.product_exact and gives(d.product, math.isinf)
+    for name, q, struct, pairs in (
+        ("accumulator", sums[0], d.accumulator, d.group > 1),
+        ("merge", sums[1], d.merge, d.merge_order == MERGE_ORDERS.index("pairwise")),
+    ):
+        if name == "merge" and not merges:
+            return
+        assert isinstance(q.format, FloatFormat)
+        # Inf meets -Inf in a group or a pair, or in a sum that can be infinite itself
+        nan = nan or (inf and (pairs or gives(struct, math.isinf, True)))
+        if nan and not q.format.has_nan:
+            raise ValueError(
+                f"{name} {q.format.name or q.format!r} has no NaN, which what enters it may overflow "
+                "to; choose overflow='sat_finite' there"
+            )
+        nan = nan or gives(struct, math.isnan, inf)
+        inf = gives(struct, math.isinf, inf)
+
+
+def _check_random_bits(q: Quantizer) -> None:
+    """Raise unless a sum rounded to odd in float64 holds the bits that a random word decides on."""
+    if q.rounding != "stochastic":
+        return
+    rule, bits = stochastic_rule(q.bits, q.rule)
+    assert isinstance(q.format, FloatFormat)
+    most = (51 if rule == "a" else 50) - q.format.mantissa_bits
+    if bits > most:
+        raise ValueError(
+            f"bits must be at most {most} for stochastic sums of {q.format.mantissa_bits} mantissa "
+            f"bits, got {bits}"
+        )
+
+
+def _check_output(q: Quantizer) -> None:
+    if not isinstance(q.format, FloatFormat):
+        raise NotImplementedError(f"output={q.format!r} of a float datapath is not compiled yet")
+    if q.rounding == "stochastic":
+        raise NotImplementedError("output with rounding='stochastic' is not compiled yet")
+    _check_engine_range(q)
 
 
 def _compile_integer(datapath: Datapath, chunk: int) -> Compiled:
     accumulator = datapath.accumulator
-    assert accumulator is not None and isinstance(accumulator.format, FixedFormat)
+    assert accumulator is not None
+    assert isinstance(accumulator.format, FixedFormat)
     merge = datapath.merge if isinstance(datapath.merge, Quantizer) else accumulator
     d = _core.IntegerDatapath()
 
@@ -193,13 +260,12 @@ def _compile_integer(datapath: Datapath, chunk: int) -> Compiled:
     if datapath.output is not None:
         raise NotImplementedError("output of an integer datapath is not compiled yet")
     bits = max(q.format.bits + (not q.format.signed) for q in (accumulator, merge))  # type: ignore[union-attr]
-    narrow = bits <= 32 and not (chunk and d.merge_exact)
+    narrow = bits <= 32 and not (datapath.chunk and d.merge_exact)
     return Compiled(
         struct=d,
         out_dtype=np.dtype(np.int32 if narrow else np.int64),
         group=datapath.group,
         chunk=chunk,
-        merges=not d.merge_exact,
         output=None,
         random=False,
         nan_format=None,
@@ -237,7 +303,10 @@ def steps_per_output(compiled: Compiled, terms: int) -> int:
     whole, rest = divmod(terms, chunk)
     steps = whole * -(-chunk // compiled.group) + -(-rest // compiled.group)
     chunks = whole + (rest > 0)
-    return steps + (chunks if chunks > 1 and compiled.merges else 0)
+    if chunks == 1 or compiled.struct.merge_exact:
+        return steps
+    # by halves there is no zero to add the first chunk to
+    return steps + chunks - (compiled.struct.merge_order == MERGE_ORDERS.index("pairwise"))
 
 
 class EventRecorder:
@@ -267,7 +336,8 @@ class EventRecorder:
 
     def table(self, shape: tuple[int, ...]) -> Events:
         """Return the events of every output, as arrays of `shape`."""
-        assert self.counts is not None and self.extremes is not None
+        assert self.counts is not None
+        assert self.extremes is not None
         fields: dict[str, Any] = {
             name: plane.reshape(shape) for name, plane in zip(COUNTED, self.counts, strict=True)
         }

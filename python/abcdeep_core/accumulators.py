@@ -131,7 +131,7 @@ def float_accumulator(
     """
     sums = Quantizer(
         format=_float_format("fmt", fmt),
-        rounding=rounding or "nearest_even",
+        rounding="nearest_even" if rounding is None else rounding,
         overflow=overflow,
         underflow=underflow,
         bits=bits,
@@ -142,7 +142,7 @@ def float_accumulator(
         products = dataclasses.replace(
             sums,
             format=_float_format("product", product),
-            rounding=product_rounding or sums.rounding,
+            rounding=sums.rounding if product_rounding is None else product_rounding,
         )
     return Datapath(
         product=products,

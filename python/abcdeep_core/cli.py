@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all went well, 1 if the reader of the output went away.
+        0 if all went well, 1 if a file or an extra is missing or the reader of the output went
+        away.
 
     Raises
     ------
@@ -237,4 +238,46 @@ def _print_table(rows: Iterator[Sequence[str]]) -> None:
         print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
-_COMMANDS = (_add_formats,)
+# abcdeep demo
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="run narrow accumulators in a small network and write a report",
+        description="Train a small network on scikit-learn's digits, run and fine-tune it with "
+        "emulated accumulators, print one table, and write an HTML report.",
+        epilog="Needs scikit-learn (extra [examples]); the report needs matplotlib and jinja2 "
+        "(extra [report]).",
+    )
+    parser.add_argument(
+        "--seed", type=_seed, default=0, help="of the data split, weights and sample order"
+    )
+    parser.add_argument("--quick", action="store_true", help="a few epochs, to see that it works")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="the report (abcdeep_report.html by default)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write everything measured as JSON")
+    parser.set_defaults(run=_run_demo)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2^32 - 1, got {text!r}")
+    return int(text)
+
+
+def _run_demo(args: argparse.Namespace) -> int:
+    from .examples.digits_demo import REPORT, demo
+
+    try:
+        written = demo(
+            seed=args.seed, quick=args.quick, report_path=args.output or REPORT, json_path=args.json
+        )
+    except (ImportError, OSError) as error:
+        print(f"abcdeep demo: {error}", file=sys.stderr)
+        return 1
+    return 0 if written or args.output is None else 1
+
+
+_COMMANDS = (_add_formats, _add_demo)

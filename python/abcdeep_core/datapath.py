@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from . import _names
 from ._fixed_format import FixedFormat
 from ._float_format import FloatFormat
-from ._format_base import integer, string
+from ._format_base import boolean, integer, string
 from ._quantizer import stochastic_rule
 from .formats import format_from_dict, get_format
 
@@ -126,7 +126,8 @@ class Datapath:
     arithmetic : {"exact", "fp32_mask"}
         "fp32_mask" truncates binary32 results that were rounded to nearest, as published GPU
         emulations do; for ``rounding="toward_zero"`` only.
-    alignment_bits, zero_rule, exponent_floor, group_quantizer, operand_a, operand_b, addend, flush_inputs
+    alignment_bits, zero_rule, exponent_floor, group_quantizer, operand_a, operand_b, addend,
+    flush_inputs
         Parameters of the fused steps of matrix units.
     name : str
         A label; it takes no part in equality.
@@ -181,6 +182,15 @@ class Datapath:
         _one_of("zero_rule", self.zero_rule, ZERO_RULES)
         object.__setattr__(self, "group", integer("group", self.group, 1, 2**62))
         object.__setattr__(self, "chunk", integer("chunk", self.chunk, 0, 2**62))
+        for field in ("alignment_bits", "exponent_floor"):
+            value = getattr(self, field)
+            if value is not None:
+                object.__setattr__(self, field, integer(field, value))
+        for field in ("operand_a", "operand_b", "addend"):
+            value = getattr(self, field)
+            if value is not None and not isinstance(value, FloatFormat | FixedFormat):
+                raise TypeError(f"{field} must be a format or None, got {type(value).__name__}")
+        boolean("flush_inputs", self.flush_inputs)
         string("name", self.name)
         if self.step == "chain" and self.group != 1:
             raise ValueError(f"group must be 1 for step='chain', got {self.group}")
@@ -191,7 +201,12 @@ class Datapath:
         if isinstance(self.order, str):
             _one_of("order", self.order, ORDERS)
             return
-        places = tuple(integer("order", place) for place in self.order)
+        try:
+            places = tuple(integer("order", place) for place in self.order)
+        except TypeError:
+            raise TypeError(
+                f"order must be a name or a tuple of integers, got {self.order!r}"
+            ) from None
         if sorted(places) != list(range(len(places))):
             raise ValueError(f"order must be a permutation of 0..K-1, got {places}")
         object.__setattr__(self, "order", places)
@@ -215,12 +230,24 @@ class Datapath:
                     )
             elif not q.format.signed:
                 raise ValueError(f"the formats of a datapath must be signed, got {q.format!r}")
+        if self.accumulator is None and FixedFormat in kinds:
+            raise ValueError("accumulator must be an integer Quantizer in an integer datapath")
         if self.arithmetic == "fp32_mask":
-            for field, q in (("product", self.product), ("accumulator", self.accumulator)):
-                if q is None or isinstance(q.format, FixedFormat) or q.rounding != "toward_zero":
-                    raise ValueError(
-                        f"arithmetic='fp32_mask' needs a float {field} with rounding='toward_zero'"
-                    )
+            self._check_mask()
+
+    def _check_mask(self) -> None:
+        if self.step != "chain":
+            raise ValueError(f"arithmetic='fp32_mask' needs step='chain', got {self.step!r}")
+        for field, q in (("product", self.product), ("accumulator", self.accumulator)):
+            if q is None or isinstance(q.format, FixedFormat) or q.rounding != "toward_zero":
+                raise ValueError(
+                    f"arithmetic='fp32_mask' needs a float {field} with rounding='toward_zero'"
+                )
+            if q.format.value_dtype != "float32":
+                raise ValueError(
+                    f"arithmetic='fp32_mask' needs a {field} format whose values are float32 "
+                    f"numbers, got {q.format!r}"
+                )
 
     @property
     def is_integer(self) -> bool:

@@ -95,7 +95,7 @@ def _underflow(q: Quantizer, form: FloatFormat) -> str:
 
 
 def _emin(q: Quantizer, form: FloatFormat) -> int:
-    return _SMALLEST_NORMAL if q.underflow == "off" else form.emin
+    return min(form.emin, _SMALLEST_NORMAL) if _underflow(q, form) == "off" else form.emin
 
 
 def _native(d: Datapath, operands: Operands) -> tuple[_core.FloatTile, str]:
@@ -166,11 +166,14 @@ def _scale(d: Datapath, operands: Operands, tile: _core.FloatTile) -> None:
     sum_emin = _emin(d.accumulator, d.accumulator.format)
     _need(product_emin >= _SMALLEST_NORMAL and sum_emin >= _SMALLEST_NORMAL, "exponents below -126")
     _need(abs(product_emin - sum_emin) <= 8, "thresholds of products and sums are far apart")
+    _need(max(product_emin, sum_emin) <= 1, "thresholds above 2")  # the way back is at most 2^127
     tile.sum_scale = _SMALLEST_NORMAL - sum_emin
     tile.product_to_sum = product_emin - sum_emin
     total = _SMALLEST_NORMAL - product_emin
     # an operand may shrink as long as its smallest number stays normal
-    least_a, least_b = (max(_SMALLEST_NORMAL - e, total) for e in operands.exponents)
+    least_a, least_b = (
+        max(_SMALLEST_NORMAL - e, total, _SMALLEST_NORMAL) for e in operands.exponents
+    )
     most_a = min(0, total - least_b)
     _need(min(operands.exponents) >= _SMALLEST_NORMAL, "an operand holds subnormal numbers")
     _need(least_a <= most_a, "operands are too small to be scaled")

@@ -1,170 +1,24 @@
-"""What narrow accumulators do to a trained network: the measurements shared by the examples."""
+"""What narrow accumulators do to a network: train, evaluate as it is, fine-tune, evaluate again."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-import abcdeep_core as ab
 from abcdeep_core import nn
 
-from ..events import Events
+from .study_result import AS_TRAINED, FINE_TUNED, FLOAT32, LayerGain, Result
 
 Data: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
-FLOAT32 = "float32"
-AS_TRAINED = "as trained"
-FINE_TUNED = "fine-tuned"
-
 BATCH = 256  # of evaluations: int8 operands have one scale a batch
 GAIN_SAMPLES = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerGain:
-    """How the sums of one layer relate to the exact ones of the same operands.
-
-    Attributes
-    ----------
-    terms : int
-        Terms of one sum.
-    gain : float
-        Regression coefficient of the sums on the exact ones.
-    error : float
-        Root mean square of the difference, relative to that of the exact sums.
-    """
-
-    terms: int
-    gain: float
-    error: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One row of the table: a network under an accumulator.
-
-    Attributes
-    ----------
-    name : str
-        Of the accumulator, such as "M7E4".
-    bits : int
-        Its width.
-    stage : str
-        `FLOAT32`, `AS_TRAINED` or `FINE_TUNED`.
-    method : str
-        How it was fine-tuned, "" if it was not.
-    loss : float
-        Mean over the test samples.
-    correct : ndarray of bool, shape (samples,)
-        Which test samples are classified rightly.
-    events : Events, optional
-        What the accumulators did over the test samples; None for float32.
-    limit : float
-        Largest value of the accumulator, 0 for float32.
-    seconds : float
-        Of a forward pass over the test samples, without counting events.
-    speed : float
-        Seconds of the float32 network by these.
-    gains : list of LayerGain
-        One for each matrix product, in the order of the forward pass.
-    history : History, optional
-        Of the fine-tuning.
-    boundary : int
-        Epochs of its first stage.
-    seed : int
-        Of the training.
-    """
-
-    name: str
-    bits: int
-    stage: str
-    method: str = ""
-    loss: float
-    correct: npt.NDArray[np.bool_]
-    events: Events | None
-    limit: float = 0.0
-    seconds: float
-    speed: float
-    gains: list[LayerGain] = field(default_factory=list)
-    history: nn.History | None = None
-    boundary: int = 0
-    seed: int = 0
-
-    @property
-    def accuracy(self) -> float:
-        """Return the share of test samples classified rightly."""
-        return float(np.mean(self.correct))
-
-    @property
-    def label(self) -> str:
-        """Return name and method, which tell the rows of one stage apart."""
-        return f"{self.name}, {self.method}" if self.method else self.name
-
-    def rate(self, *fields: str) -> float:
-        """Return the sum of these event counts in percent of all terms, NaN without events."""
-        if self.events is None:
-            return float("nan")
-        counted = sum(int(getattr(self.events, name)) for name in fields)
-        return 100 * counted / max(int(self.events.terms), 1)
-
-    @property
-    def overflow(self) -> float:
-        """Return overflowed products and steps in percent of the terms."""
-        return self.rate("product_overflow", "accumulator_overflow")
-
-    @property
-    def underflow(self) -> float:
-        """Return flushed products and steps in percent of the terms, NaN for integers."""
-        if self.is_integer:
-            return float("nan")
-        return self.rate("product_underflow", "accumulator_underflow")
-
-    @property
-    def swamped(self) -> float:
-        """Return addends that changed nothing in percent of the terms, NaN for integers."""
-        return float("nan") if self.is_integer else self.rate("swamped")
-
-    @property
-    def is_integer(self) -> bool:
-        """Return whether the accumulator is an integer one."""
-        return self.name.startswith("int")
-
-    @property
-    def gain(self) -> float:
-        """Return the mean gain of the layers, 1 for float32."""
-        return float(np.mean([layer.gain for layer in self.gains])) if self.gains else 1.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what is in the table as plain data, ready for JSON; null where not applicable."""
-
-        def number(value: float) -> float | None:
-            return None if np.isnan(value) else value
-
-        return {
-            "name": self.name,
-            "bits": self.bits,
-            "stage": self.stage,
-            "method": self.method,
-            "seed": self.seed,
-            "accuracy": self.accuracy,
-            "loss": number(self.loss),
-            "overflow_percent": number(self.overflow),
-            "underflow_percent": number(self.underflow),
-            "swamped_percent": number(self.swamped),
-            "speed_against_float32": self.speed,
-            "seconds": self.seconds,
-            "gain": self.gain,
-            "layers": [vars(layer) for layer in self.gains],
-            "events": None if self.events is None else self.events.to_dict(),
-            "history": None if self.history is None else self.history.to_dict(),
-            "first_stage_epochs": self.boundary,
-        }
 
 
 class StepLog:
@@ -185,95 +39,230 @@ class StepLog:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is fine-tuned.
+    """How a network is trained.
 
     Parameters
     ----------
-    optimizer : Optimizer
+    rates : tuple of float
+        Learning rate of each stage: constant, but a cosine down to zero in the last one.
     epochs : tuple of int
-        Of the first stage (underflow off) and of the second (underflow on).
-    second_rate : float
-        Factor of the learning rate in the second stage.
+        Of each stage.
     batch_size : int
     """
 
-    optimizer: nn.Optimizer
-    epochs: tuple[int, int]
-    second_rate: float = 0.3
+    rates: tuple[float, ...]
+    epochs: tuple[int, ...]
     batch_size: int = 32
 
 
-def fine_tune(
-    model: nn.Sequential,
-    stages: tuple[nn.Arithmetic, nn.Arithmetic],
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """One fine-tuned row: an accumulator, how its gradient is estimated, and the recipe.
+
+    Parameters
+    ----------
+    mantissa_bits, exponent_bits : int
+        Of the accumulator, with its default biases; 0 mantissa bits is float32, as a control.
+    ste : str
+        Straight-through estimator, see `nn.Arithmetic`.
+    recipe : Recipe
+        With two stages, the first has underflow switched off (arXiv 2401.14110).
+    """
+
+    mantissa_bits: int
+    exponent_bits: int
+    ste: str
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Return the accumulator's name, such as "M7E4"."""
+        return f"M{self.mantissa_bits}E{self.exponent_bits}" if self.mantissa_bits else FLOAT32
+
+    @property
+    def method(self) -> str:
+        """Return what tells this row from others of the same accumulator."""
+        return "trained on" if not self.mantissa_bits else METHODS[self.ste]
+
+    def stages(self) -> list[nn.Arithmetic]:
+        """Return the arithmetic of each stage."""
+        count = len(self.recipe.epochs)
+        if not self.mantissa_bits:
+            return [nn.float32_arithmetic()] * count
+        return [
+            nn.lba_arithmetic(
+                self.mantissa_bits,
+                self.exponent_bits,
+                ste=self.ste,
+                underflow=stage == count - 1,
+            )
+            for stage in range(count)
+        ]
+
+
+METHODS = {
+    "identity": "identity",
+    "recursive_of": "recursive/OF",
+    "immediate_of": "immediate/OF",
+    "immediate_diff": "immediate/DIFF",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study runs.
+
+    Parameters
+    ----------
+    network : callable
+        From a seed to an untrained network.
+    training : Recipe
+        Of the float32 network.
+    tunings : tuple of Tuning
+        The fine-tuned rows.
+    """
+
+    network: Callable[[int], nn.Sequential]
+    training: Recipe
+    tunings: tuple[Tuning, ...]
+
+    @property
+    def steps(self) -> int:
+        """Return how many rows a run has."""
+        return 1 + len(float_grid()) + len(integer_grid()) + len(self.tunings)
+
+
+def float_grid() -> dict[str, nn.Arithmetic]:
+    """Return the floating-point accumulators of the table, by name, with their default biases."""
+    pairs = ((10, 5), (7, 4), (5, 4), (4, 3))
+    return {f"M{m}E{e}": nn.lba_arithmetic(m, e) for m, e in pairs}
+
+
+def integer_grid() -> dict[str, nn.Arithmetic]:
+    """Return the integer accumulators of the table, by name; the operands are int8."""
+    return {
+        f"int{bits} {overflow}": nn.integer_arithmetic(bits, overflow)
+        for bits in (16, 12)
+        for overflow in ("wrap", "saturate")
+    }
+
+
+def run(
+    plan: Plan,
     data: Data,
     test: Data,
+    *,
+    seed: int,
+    log: StepLog | None = None,
+    progress: bool | None = None,
+) -> list[Result]:
+    """Run a study and return its rows: float32, then as trained, then fine-tuned.
+
+    Parameters
+    ----------
+    plan : Plan
+    data, test : pair of ndarray
+        Inputs (N, ...) float32 and labels (N,). The test data are also evaluated after each epoch
+        of fine-tuning, for the curves; nothing is chosen by them.
+    seed : int
+        Of the weights and of the order of the samples.
+    log : StepLog, optional
+        Told about every row.
+    progress : bool, optional
+        Progress bars on standard error; None shows them if it is a terminal.
+
+    Returns
+    -------
+    list of Result
+    """
+    log = StepLog(plan.steps, shown=False) if log is None else log
+
+    def measured(model: nn.Sequential, started: float, **keywords: Any) -> Result:
+        result = measure(model, test, seed=seed, progress=progress, **keywords)
+        seconds = time.perf_counter() - started
+        row = result.label if result.stage == FLOAT32 else f"{result.label}, {result.stage}"
+        log.step(f"{row}: {100 * result.accuracy:.2f} % ({seconds:.1f} s)")
+        return result
+
+    started = time.perf_counter()
+    model = plan.network(seed)
+    stages = [nn.float32_arithmetic()] * len(plan.training.epochs)
+    model, _ = train_stages(model, stages, data, None, plan.training, seed=seed, progress=progress)
+    results = [measured(model, started, name=FLOAT32, stage=FLOAT32)]
+    common = {"float32_seconds": results[0].seconds}
+    for name, arithmetic in (float_grid() | integer_grid()).items():
+        started = time.perf_counter()
+        narrow = model.with_arithmetic(arithmetic)
+        results.append(measured(narrow, started, name=name, stage=AS_TRAINED, **common))
+    for tuning in plan.tunings:
+        started = time.perf_counter()
+        tuned, history = train_stages(
+            model, tuning.stages(), data, test, tuning.recipe, seed=seed, progress=progress
+        )
+        results.append(
+            measured(
+                tuned,
+                started,
+                name=tuning.name,
+                stage=FINE_TUNED,
+                method=tuning.method,
+                history=history,
+                boundary=tuning.recipe.epochs[0] if len(tuning.recipe.epochs) > 1 else 0,
+                **common,
+            )
+        )
+    return results
+
+
+def train_stages(
+    model: nn.Sequential,
+    stages: list[nn.Arithmetic],
+    data: Data,
+    test: Data | None,
     recipe: Recipe,
     *,
     seed: int,
     progress: bool | None = None,
 ) -> tuple[nn.Sequential, nn.History]:
-    """Return a copy of the model trained on with two arithmetics in turn, and the joint history.
-
-    The first stage has a constant learning rate, the second a cosine schedule.
+    """Return a copy of the model trained with each arithmetic in turn, and the joint history.
 
     Parameters
     ----------
     model : Sequential
         Left as it is.
-    stages : pair of Arithmetic
-        LBA: underflow off, then on (arXiv 2401.14110).
-    data, test : pair of ndarray
-        The test data are evaluated after every epoch, for the curves; nothing is chosen by them.
+    stages : list of Arithmetic
+        One a stage of the recipe.
+    data, test, seed, progress
+        As `run`.
     recipe : Recipe
-    seed : int
-        Of the order of the samples.
-    progress : bool, optional
-        As `nn.train`.
-
-    Returns
-    -------
-    model : Sequential
-    history : History
     """
-    tuned, history = model, nn.History()
-    schedules: tuple[Callable[[int, int], float], ...] = (
-        lambda step, steps: 1.0,
-        lambda step, steps: recipe.second_rate * nn.cosine_schedule(step, steps),
-    )
-    for number, (arithmetic, epochs) in enumerate(zip(stages, recipe.epochs, strict=True)):
-        tuned = tuned.with_arithmetic(arithmetic)
-        if not epochs:
-            continue
-        stage = nn.train(
-            tuned,
+    history = nn.History()
+    last = len(recipe.epochs) - 1
+    for stage, arithmetic in enumerate(stages):
+        model = model.with_arithmetic(arithmetic)
+        found = nn.train(
+            model,
             data,
-            optimizer=recipe.optimizer,
-            schedule=schedules[number],
-            epochs=epochs,
+            optimizer=nn.sgd(recipe.rates[stage]),
+            schedule=nn.cosine_schedule if stage == last else None,
+            epochs=recipe.epochs[stage],
             batch_size=recipe.batch_size,
-            seed=1000 * (number + 1) + seed,  # another order of the samples in each stage
+            seed=1000 * stage + seed,  # every stage orders the samples anew
             validation=test,
             progress=progress,
         )
-        for name, values in stage.to_dict().items():
+        for name, values in found.to_dict().items():
             getattr(history, name).extend(values)
-    return tuned, history
+    return model, history
 
 
 def measure(
     model: nn.Sequential,
     test: Data,
     *,
-    name: str,
-    bits: int,
-    stage: str,
     float32_seconds: float | None = None,
-    method: str = "",
-    history: nn.History | None = None,
-    boundary: int = 0,
-    seed: int = 0,
     progress: bool | None = None,
+    **fields: Any,
 ) -> Result:
     """Return everything the table says about a network with its present arithmetic.
 
@@ -283,36 +272,38 @@ def measure(
     test : pair of ndarray
     float32_seconds : float, optional
         `Result.seconds` of the float32 network; None for that network itself.
-    name, bits, stage, method, history, boundary, seed
-        As `Result`.
     progress : bool, optional
         As `nn.evaluate`.
+    **fields
+        Those of `Result` that are not measured.
     """
     found = nn.evaluate(model, test, batch_size=BATCH, events=True, progress=progress)
-    # The float32 pass is short, hence repeated more often; the best is least disturbed.
+    # A float32 pass is short, hence repeated more often; the best is the least disturbed.
     seconds, correct = _time_forward(model, test, repeats=2 if float32_seconds else 5)
+    datapath = _gemm_layers(model)[0].arithmetic.forward.datapath
+    accumulator = None if datapath is None else datapath.accumulator
     return Result(
-        name=name,
-        bits=bits,
-        stage=stage,
-        method=method,
+        bits=32 if accumulator is None else int(accumulator.format.bits),
+        limit=0.0 if accumulator is None else float(accumulator.format.max),
         loss=found.loss,
         correct=correct,
         events=found.events,
-        limit=_largest_value(model),
         seconds=seconds,
         speed=1.0 if float32_seconds is None else float32_seconds / seconds,
         gains=layer_gains(model, test[0][:GAIN_SAMPLES]),
-        history=history,
-        boundary=boundary,
-        seed=seed,
+        **fields,
     )
+
+
+def _gemm_layers(model: nn.Sequential) -> list[nn.GemmLayer]:
+    return [layer for layer in model.leaves() if isinstance(layer, nn.GemmLayer)]
 
 
 def _time_forward(
     model: nn.Sequential, test: Data, repeats: int
 ) -> tuple[float, npt.NDArray[np.bool_]]:
-    best, guesses = float("inf"), []
+    """Return the seconds of the best forward pass, and which samples it classifies rightly."""
+    best = float("inf")
     for _ in range(repeats):
         started = time.perf_counter()
         guesses = [
@@ -323,20 +314,8 @@ def _time_forward(
     return best, np.concatenate(guesses) == test[1]
 
 
-def _gemm_layers(model: nn.Sequential) -> list[nn.GemmLayer]:
-    return [layer for layer in model.leaves() if isinstance(layer, nn.GemmLayer)]
-
-
-def _largest_value(model: nn.Sequential) -> float:
-    datapath = _gemm_layers(model)[0].arithmetic.forward.datapath
-    if datapath is None or datapath.accumulator is None:
-        return 0.0
-    form = datapath.accumulator.format
-    return float(form.max)
-
-
 def layer_gains(model: nn.Sequential, x: npt.NDArray[np.float32]) -> list[LayerGain]:
-    """Return gain and error of every matrix product against float32, on the same operands.
+    """Return gain and error of every matrix product against float32, on the same input.
 
     Parameters
     ----------
@@ -353,12 +332,12 @@ def layer_gains(model: nn.Sequential, x: npt.NDArray[np.float32]) -> list[LayerG
     Examples
     --------
     >>> import numpy as np
-    >>> import abcdeep_core as ab
+    >>> from abcdeep_core import nn
     >>> from abcdeep_core.examples.accumulator_study import layer_gains
-    >>> model = ab.nn.Sequential(ab.nn.Linear(1024, 10), seed=0)
+    >>> model = nn.Sequential(nn.Linear(1024, 10), seed=0)
     >>> x = np.random.default_rng(0).standard_normal((64, 1024)).astype(np.float32)
-    >>> (found,) = layer_gains(model.with_arithmetic(ab.nn.lba_arithmetic(7, 4)), x)
-    >>> found.terms, 0.9 < found.gain < 0.97
+    >>> (found,) = layer_gains(model.with_arithmetic(nn.lba_arithmetic(7, 4)), x)
+    >>> found.terms, 0.85 < found.gain < 0.97
     (1024, True)
     """
     gains = []
@@ -372,62 +351,14 @@ def layer_gains(model: nn.Sequential, x: npt.NDArray[np.float32]) -> list[LayerG
 
 
 def _gain(
-    layer: nn.GemmLayer, y: npt.NDArray[np.floating[Any]], reference: npt.NDArray[Any]
+    layer: nn.GemmLayer, y: npt.NDArray[np.floating[Any]], reference: npt.NDArray[np.floating[Any]]
 ) -> LayerGain:
-    offset = 0.0
-    if layer.bias is not None:
-        offset = layer.bias.value.reshape(-1, *(1,) * (y.ndim - 2)).astype(np.float64)
-    sums, exact = y - offset, reference - offset
-    power = float(np.vdot(exact, exact))
+    offset = np.zeros(1)
+    if layer.bias is not None:  # added after the accumulation, to axis 1
+        offset = layer.bias.value.astype(np.float64).reshape(-1, *(1,) * (y.ndim - 2))
+    sums, exact = (y - offset).ravel(), (reference - offset).ravel()
+    power = float(exact @ exact)
     if power == 0:
         return LayerGain(terms=layer.fan_in, gain=1.0, error=0.0)
-    return LayerGain(
-        terms=layer.fan_in,
-        gain=float(np.vdot(exact, sums)) / power,
-        error=float(np.linalg.norm(sums - exact)) / power**0.5,
-    )
-
-
-def lba_stages(
-    mantissa_bits: int, exponent_bits: int, ste: str = "identity"
-) -> tuple[nn.Arithmetic, nn.Arithmetic]:
-    """Return LBA's two training arithmetics: without underflow, then with it."""
-    first, second = (
-        nn.lba_arithmetic(mantissa_bits, exponent_bits, ste=ste, underflow=underflow)
-        for underflow in (False, True)
-    )
-    return first, second
-
-
-def float_grid() -> dict[str, nn.Arithmetic]:
-    """Return the floating-point accumulators of the table, by name."""
-    pairs = ((10, 5), (7, 4), (5, 4), (4, 3))
-    return {f"M{m}E{e}": nn.lba_arithmetic(m, e) for m, e in pairs}
-
-
-def integer_grid() -> dict[str, nn.Arithmetic]:
-    """Return the integer accumulators of the table, by name; the operands are int8."""
-    return {
-        f"int{bits} {overflow}": nn.integer_arithmetic(bits, overflow)
-        for bits in (16, 12)
-        for overflow in ("wrap", "saturate")
-    }
-
-
-def width(arithmetic: nn.Arithmetic) -> int:
-    """Return the width of the forward accumulator in bits."""
-    datapath = arithmetic.forward.datapath
-    if datapath is None:
-        return 32
-    assert datapath.accumulator is not None
-    return int(datapath.accumulator.format.bits)
-
-
-def thread_count() -> int:
-    """Return how many threads the emulation uses by default."""
-    return int(ab._core.default_threads())
-
-
-def best_float32(results: Sequence[Result]) -> Result:
-    """Return the float32 row of a study."""
-    return next(result for result in results if result.stage == FLOAT32)
+    error = float(np.linalg.norm(sums - exact)) / power**0.5
+    return LayerGain(terms=layer.fan_in, gain=float(exact @ sums) / power, error=error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -172,6 +172,7 @@ class Conv2d(GemmLayer):
             return self._input_gradient(g, weight, x.shape, call)
         grad_x: FloatArray
         words = self._random(0, call).keywords(role=2)  # those of the forward accumulation
+        assert arithmetic.forward.datapath is not None  # Arithmetic has seen to it
         grad_x, self.weight.gradient = ab.conv2d_backward(
             g,
             x,
@@ -183,7 +184,7 @@ class Conv2d(GemmLayer):
         )
         return grad_x
 
-    def _geometry(self) -> dict[str, tuple[int, int] | int]:
+    def _geometry(self) -> dict[str, Any]:
         return {
             "stride": self.stride,
             "padding": self.padding,

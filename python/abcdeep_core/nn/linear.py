@@ -177,6 +177,7 @@ class Linear(GemmLayer):
             grad_rows = self._input_gradient(g, weight, call)
             self.weight.gradient = self._weight_gradient(rows, g, call)
         else:
+            assert self.arithmetic.forward.datapath is not None  # Arithmetic has seen to it
             grad_rows, self.weight.gradient = ab.matmul_backward(
                 g,
                 rows,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .page import require_extra
 
@@ -38,6 +39,18 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
+_REFERENCE: dict[str, Any] = {"color": QUIET, "linestyle": "--", "linewidth": 1.2}
+
+_BEST = 99.9
+_TICKS = (0, 20, 40, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8)
+
+
+def _from_accuracy(accuracy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return -np.log(np.maximum(100 - accuracy, 1e-3))
+
+
+def _to_accuracy(place: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return 100 - np.exp(-place)
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,9 @@ def _svg(canvas: Canvas, name: str) -> str:
 def accuracy_against_bits(series: Sequence[Series], reference: float, name: str = "accuracy") -> str:
     """Plot accuracy in percent against accumulator width, with the reference as a dashed line.
 
+    The axis is that of the logarithm of the error, so that 99 and 98 % stand apart as do 90 and
+    80 %; an error below 0.1 % is drawn as 0.1 %.
+
     Parameters
     ----------
     series : sequence of Series
@@ -119,12 +135,12 @@ def accuracy_against_bits(series: Sequence[Series], reference: float, name: str 
 
     with matplotlib.rc_context(_STYLE):
         canvas, axes = _canvas(6.2, 3.7)
-        axes.axhline(reference, color=QUIET, linestyle="--", linewidth=1.2, label="float32")
+        axes.axhline(min(reference, _BEST), **_REFERENCE, label="float32")
         for one, color in zip(series, COLORS, strict=False):
             order = np.argsort(one.x, kind="stable")
             axes.plot(
                 np.asarray(one.x)[order],
-                np.asarray(one.y)[order],
+                np.minimum(np.asarray(one.y)[order], _BEST),
                 linestyle=one.line,
                 marker=one.marker,
                 color=color,
@@ -133,7 +149,7 @@ def accuracy_against_bits(series: Sequence[Series], reference: float, name: str 
             for x, y, text in zip(one.x, one.y, one.names, strict=False):
                 axes.annotate(
                     text,
-                    (x, y),
+                    (x, min(y, _BEST)),
                     textcoords="offset points",
                     xytext=(0, 7),
                     ha="center",
@@ -142,8 +158,12 @@ def accuracy_against_bits(series: Sequence[Series], reference: float, name: str 
                 )
         axes.set_xlabel("accumulator width (bits)")
         axes.set_ylabel("test accuracy (%)")
+        axes.set_yscale("function", functions=(_from_accuracy, _to_accuracy))
+        lowest = min([reference, *(y for one in series for y in one.y)])
+        axes.set_ylim(max(0.0, lowest - 0.25 * (100 - lowest)), None)
+        axes.set_yticks([y for y in _TICKS if y >= axes.get_ylim()[0]])
         axes.set_xticks(sorted({x for one in series for x in one.x}))
-        axes.margins(x=0.08, y=0.1)
+        axes.margins(x=0.08, y=0.12)
         axes.legend(loc="best")
         return _svg(canvas, name)
 
@@ -187,14 +207,16 @@ def event_rates(
         canvas, axes = _canvas(6.2, 1.0 + 0.42 * len(labels))
         places = np.arange(len(labels), dtype=float)
         thickness = 0.8 / max(len(rates), 1)
-        for index, (kind, values) in enumerate(rates.items()):
-            heights = places + (index - (len(rates) - 1) / 2) * thickness
-            shown = np.nan_to_num(np.asarray(values, dtype=float))
+        shown = np.array(list(rates.values()), dtype=float).reshape(len(rates), len(labels))
+        # The bars that a group has are centred on its label.
+        exists = ~np.isnan(shown)
+        offsets = np.cumsum(exists, axis=0) - 1 - (exists.sum(axis=0) - 1) / 2
+        shown[~exists | (shown < smallest)] = 0
+        for index, kind in enumerate(rates):
             axes.barh(
-                heights,
-                np.where(shown < smallest, 0, shown),
+                places + thickness * offsets[index],
+                shown[index],
                 height=0.9 * thickness,
-                left=0,
                 color=COLORS[index],
                 label=kind,
             )
@@ -364,7 +386,7 @@ def layer_gains(
 
     with matplotlib.rc_context(_STYLE):
         canvas, axes = _canvas(6.2, 3.4)
-        axes.axhline(1, color=QUIET, linestyle="--", linewidth=1.2)
+        axes.axhline(1, **_REFERENCE)
         for (label, values), color in zip(gains.items(), COLORS, strict=False):
             axes.plot(range(len(layers)), values, marker="o", color=color, label=label)
         axes.set_xticks(range(len(layers)), layers)

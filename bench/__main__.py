@@ -1,0 +1,149 @@
+"""Runs the benches: one table, optionally JSON and a comparison with an earlier JSON."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from abcdeep_core import _core
+
+from . import bench_matmul, bench_quantize, bench_random
+from .measure import Case, Row, Settings, describe_machine, measure, with_relative_targets
+
+BENCHES = {
+    "matmul": bench_matmul.cases,
+    "quantize": bench_quantize.cases,
+    "random": bench_random.cases,
+}
+SIGNIFICANT = 0.1  # a change of the ratio by less than this share is noise
+WIDTHS = (55, 10, 3, 9, 7, 7, 7, 10)
+HEADER = ("case", "isa", "thr", "G/s", "ratio", "target", "Eigen", "path")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benches named on the command line and return the exit status."""
+    options = parser().parse_args(arguments)
+    supported = _core.supported_isas()
+    isas = options.isa or supported[:0:-1] or supported
+    if unknown := [bench for bench in options.benches if bench not in BENCHES]:
+        parser().error(f"bench: expected some of {', '.join(BENCHES)}, got {', '.join(unknown)}")
+    if unknown := [isa for isa in isas if isa not in supported]:
+        parser().error(f"--isa: expected some of {', '.join(supported)}, got {', '.join(unknown)}")
+    previous = {} if options.compare is None else read(options.compare)
+
+    machine = describe_machine()
+    print(f"{machine['cpu']}; {' '.join(machine['flags'])}")
+    print(f"NumPy {machine['numpy']}, BLAS: {machine['numpy_blas']}")
+    print("ratio: against the baseline named at the right, same threads, same run. Eigen: against")
+    print("the in-process float32 GEMM of the instruction set in the second column.")
+    print(line(HEADER) + "  against" + ("" if not previous else "; then -> now"))
+    cases: dict[str, Case] = {}
+    rows: list[Row] = []
+    for threads in options.threads:
+        for isa, case in every_case(options, isas, threads):
+            row = measure(
+                case,
+                isa,
+                threads,
+                repeats=2 if options.quick else options.repeats,
+                sample=0.0 if options.quick else 0.02,
+            )
+            cases[row.name] = case
+            rows.append(row)
+            rows = with_relative_targets(rows, cases)
+            print(text(rows[-1]) + change(rows[-1], previous), flush=True)
+    if options.json is not None:
+        report = {"machine": machine, "rows": [dataclasses.asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    result.add_argument("benches", nargs="*", metavar="bench", help=", ".join(BENCHES))
+    result.add_argument("--filter", default="", help="only cases whose name contains this text")
+    result.add_argument("--isa", nargs="+", help="instruction sets; by default all but base")
+    result.add_argument("--threads", nargs="+", type=positive, default=[1])
+    result.add_argument("--size", type=positive, default=1024, help="side of the matrices")
+    result.add_argument("--repeats", type=positive, default=5)
+    result.add_argument("--json", type=Path, help="write the rows to this file")
+    result.add_argument("--compare", type=Path, help="an earlier --json file")
+    result.add_argument("--quick", action="store_true", help="tiny sizes: does everything run?")
+    return result
+
+
+def positive(argument: str) -> int:
+    value = int(argument)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive integer, got {value}")
+    return value
+
+
+def every_case(
+    options: argparse.Namespace, isas: Sequence[str], threads: int
+) -> Iterator[tuple[str, Case]]:
+    """Yield each case with its instruction set and number of threads in force."""
+    settings = Settings(size=options.size, threads=threads)
+    if options.quick:
+        settings = Settings(size=48, elements=5000, threads=threads)
+    before = _core.selected_isa()
+    try:
+        for bench in options.benches or BENCHES:
+            for isa in isas:
+                _core.set_isa(isa)
+                with threadpool_limits(threads, user_api="blas"):
+                    for case in BENCHES[bench](settings):
+                        if options.filter in case.name:
+                            yield isa, case
+    finally:
+        _core.set_isa(before)
+
+
+def read(path: Path) -> dict[tuple[str, str, int], Row]:
+    rows = [Row(**fields) for fields in json.loads(path.read_text())["rows"]]
+    return {row.key: row for row in rows}
+
+
+def line(cells: Sequence[str]) -> str:
+    first, *rest = (
+        cell.ljust(width) if i in (0, 1, 7) else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))
+    )
+    return "  ".join([first, *rest])
+
+
+def text(row: Row) -> str:
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.2f}"
+
+    mark = "" if row.target is None or row.ratio >= row.target else " <"
+    cells = (
+        row.name,
+        row.isa,
+        str(row.threads),
+        f"{row.speed / 1e9:.3f}",
+        number(row.ratio),
+        number(row.target),
+        number(row.yardstick_ratio),
+        row.path,
+    )
+    return f"{line(cells)}  {row.baseline}{mark}"
+
+
+def change(row: Row, previous: dict[tuple[str, str, int], Row]) -> str:
+    then = previous.get(row.key)
+    if then is None:
+        return "; new" if previous else ""
+    factor = row.ratio / then.ratio
+    word = "slower" if factor < 1 - SIGNIFICANT else "faster" if factor > 1 + SIGNIFICANT else ""
+    return f"; {then.ratio:.2f} -> {row.ratio:.2f} {word}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
