@@ -62,8 +62,9 @@ sanitize: $(STAMPS)/test
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	    $(SANITIZE)/venv/bin/python -m pytest -n auto $(PYTEST_ARGUMENTS)
 
+# One thread, every instruction set but base; more: python -m bench --help
 bench: $(STAMPS)/test
-	$(BIN)/abcdeep bench
+	$(BIN)/python -m bench $(BENCH_ARGUMENTS)
 
 docs: $(STAMPS)/docs
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html

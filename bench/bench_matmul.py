@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,12 @@ class Operands:
     def numpy(self) -> object:
         return np.matmul(*self.small, out=self.out)
 
-    def eigen(self) -> object:
-        return _core.matmul_float32(*self.small, self.out, self.threads)
+    def eigen(self) -> None:
+        _core.matmul_float32(*self.small, self.out, self.threads)
 
     def emulated(self, pair: Any, datapath: ab.Datapath, **options: Any) -> Run:
-        options.setdefault("threads", self.threads)
-        return lambda: ab.matmul(*pair, datapath, **options)
+        matmul: Any = ab.matmul
+        return partial(matmul, *pair, datapath, **({"threads": self.threads} | options))
 
     def case(
         self, name: str, pair: Any, datapath: ab.Datapath, options: Any = None, **fields: Any

@@ -229,10 +229,14 @@ void bind_matmul(nb::module_& m) {
     t.def(nb::init<>()).def_rw("mantissa_bits", &FloatTile::mantissa_bits);
     t.def_rw("product_exact", &FloatTile::product_exact).def_rw("clamp", &FloatTile::clamp);
     t.def_rw("flush", &FloatTile::flush).def_rw("nearest", &FloatTile::nearest);
-    t.def_rw("inexact_products", &FloatTile::inexact_products).def_rw("chunk", &FloatTile::chunk);
+    t.def_rw("odd_products", &FloatTile::odd_products)
+        .def_rw("odd_sums", &FloatTile::odd_sums)
+        .def_rw("chunk", &FloatTile::chunk);
     t.def_rw("scale_a", &FloatTile::scale_a).def_rw("scale_b", &FloatTile::scale_b);
     t.def_rw("product_to_sum", &FloatTile::product_to_sum)
         .def_rw("sum_scale", &FloatTile::sum_scale);
+    t.def_rw("product_overflow", &FloatTile::product_overflow);
+    t.def_rw("sum_overflow", &FloatTile::sum_overflow);
     t.def_rw("product_limit", &FloatTile::product_limit).def_rw("sum_limit", &FloatTile::sum_limit);
     nb::class_<IntegerTile> u(m, "IntegerTile");
     u.def(nb::init<>())
@@ -240,6 +244,7 @@ void bind_matmul(nb::module_& m) {
         .def_rw("is_signed", &IntegerTile::is_signed);
     u.def_rw("saturate", &IntegerTile::saturate).def_rw("chunk", &IntegerTile::chunk);
     u.def_rw("lowest", &IntegerTile::lowest).def_rw("highest", &IntegerTile::highest);
+    m.def("float32_rounds_to_odd", [] { return kernels().float32_rounds_to_odd(); });
     m.def("has_fused_multiply_add", [] { return kernels().fused_multiply_adds(); });
     auto float_gemm = bind_gemm<FloatGemm>(m, "FloatGemm");
     float_gemm.def("run_truncate", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_truncate>,

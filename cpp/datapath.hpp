@@ -139,15 +139,18 @@ struct GradientJob {
 // become 2^-126, so that float32's own underflow is that of the formats.
 struct FloatTile {
     std::int32_t mantissa_bits = 23;
-    bool product_exact = false;     // one rounding a step: a fused multiply-add
-    bool clamp = true;              // a product or a sum may leave the range
-    bool flush = true;              // numbers below 2^-126 become zero
-    bool nearest = false;           // binary32 operations round to nearest (fp32_mask)
-    bool inexact_products = false;  // the product of two operands may need more than 24 bits
+    bool product_exact = false;  // one rounding a step: a fused multiply-add
+    bool clamp = true;           // a product or a sum may leave the range
+    bool flush = true;           // numbers below 2^-126 become zero
+    bool nearest = false;        // binary32 operations round to nearest (fp32_mask)
+    bool odd_products = false;   // products, and sums, need a sticky bit
+    bool odd_sums = false;
     std::int32_t scale_a = 0, scale_b = 0;    // exponents of the powers of two of packing
     std::int32_t product_to_sum = 0;          // and from a scaled product to a scaled sum
     std::int32_t sum_scale = 0;               // and from a sum to a scaled sum
     double product_limit = 0, sum_limit = 0;  // largest finite values, not scaled
+    double product_overflow = 0,
+           sum_overflow = 0;  // what numbers past them become: finite, Inf or NaN
     std::int64_t chunk = 0;
 };
 

@@ -186,11 +186,17 @@ class LaneGemm {
         return domain_.term(a, b, product_random_.template draw<U>(k), job_.event_level, events);
     }
 
+    // Of the step that starts with term k; steps of exact chunks are merges of chunks.
+    U step_word(std::int64_t k) {
+        if (datapath_.exact_chunks) return merge_random_.template draw<U>(k / datapath_.group);
+        return step_random_.template draw<U>(k);
+    }
+
     V chain(std::int64_t m, std::int64_t n, std::int64_t begin, std::int64_t end, V s,
             LaneEvents<V>& events) {
         for (std::int64_t k = begin; k < end; ++k) {
             const V p = term(m, n, k, events);
-            s = domain_.step(p, s, step_random_.template draw<U>(k), job_.event_level, events);
+            s = domain_.step(p, s, step_word(k), job_.event_level, events);
         }
         return s;
     }
@@ -199,9 +205,7 @@ class LaneGemm {
              LaneEvents<V>& events) {
         for (std::int64_t k = begin; k < end; k += datapath_.group) {
             const std::int64_t stop = std::min(end, k + datapath_.group);
-            const U random = datapath_.exact_chunks
-                                 ? merge_random_.template draw<U>(k / datapath_.group)
-                                 : step_random_.template draw<U>(k);
+            const U random = step_word(k);
             domain_.open_group(s);
             for (std::int64_t i = k; i < stop; ++i) domain_.add_to_group(term(m, n, i, events));
             if (domain_.group_is_inexact()) {

@@ -30,7 +30,7 @@ class LaneLimiter {
             return q_.is_signed ? V(up) >> std::int64_t(drop) : V(up >> std::uint64_t(drop));
         }
         if (any(overflowed))
-            for (int j = 0; j < lanes<V>; ++j) v[j] = limit_integer(v[j], v[j] < 0, false, q_);
+            for (int j = 0; j < lanes<V>; ++j) v[j] = limit_integer(v[j], q_);
         return v;
     }
 

@@ -33,6 +33,7 @@
     KERNEL(void, gemm_integer_lanes, (const IntegerJob& job, const IntegerDatapath& datapath,        \
                                       const Block& block, EventTotals& totals))                      \
     KERNEL(bool, fused_multiply_adds, ())                                                            \
+    KERNEL(bool, float32_rounds_to_odd, ())                                                          \
     KERNEL(void, gemm_truncate, (const FloatJob& job, const FloatTile& tile, const Block& block))    \
     KERNEL(void, gemm_nearest, (const FloatJob& job, const FloatTile& tile, const Block& block))     \
     KERNEL(void, gemm_native, (const FloatJob& job, const FloatTile& tile, const Block& block))      \

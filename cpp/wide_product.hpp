@@ -41,9 +41,8 @@ static inline Vector<std::uint64_t, 32> low_product(Vector<std::uint64_t, 32> a,
 #endif
 #if defined(__AVX512F__)
 static inline Vector<std::uint64_t, 64> low_product(Vector<std::uint64_t, 64> a, std::uint32_t b) {
-    // The unmasked intrinsic makes gcc 12 warn of its own undefined operand.
     return bits_as<Vector<std::uint64_t, 64>>(
-        _mm512_maskz_mul_epu32(0xFF, bits_as<__m512i>(a), _mm512_set1_epi64(std::int64_t(b))));
+        _mm512_mul_epu32(bits_as<__m512i>(a), _mm512_set1_epi64(std::int64_t(b))));
 }
 #endif
 

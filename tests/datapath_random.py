@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -103,7 +104,7 @@ def random_format(rng: Rng) -> ab.FloatFormat:
     if rng.random() < 0.2:
         name = pick(rng, ("e4m3fn", "e5m2", "fp16", "bf16", "e4m3fnuz", "e2m3", "binary8p4se"))
         return ab.get_format(name)
-    m, e = int(rng.integers(1, 23)), int(rng.integers(2, 9))
+    m, e = int(rng.integers(1, 23)) if rng.random() < 0.95 else 0, int(rng.integers(2, 9))
     specials = pick(rng, ("ieee", "fn", "fnuz", "none", "p3109", "p3109_finite"))
     code0 = "subnormal" if specials.startswith("p3109") else pick(rng, ("subnormal", "ordinary"))
     if specials == "none" and rng.random() < 0.2:
@@ -161,11 +162,30 @@ def random_exact(rng: Rng) -> ab.Datapath:
     return ab.Datapath(**fields)
 
 
-RANDOM = {"lba": random_lba, "float": random_float, "exact": random_exact}
+def random_plain(rng: Rng) -> ab.Datapath:
+    """Return a datapath that fast kernels may run: one width, one rounding, chunks in order."""
+    form = random_format(rng)
+    if rng.random() < 0.4:
+        name = pick(rng, ("binary32", "fp16", "bf16", "tf32", "e5m2", "fp22"))
+        form = ab.get_format(name)
+    rounding = pick(rng, ("nearest_even", "toward_zero"))
+    fields: dict[str, Any] = {"chunk": pick(rng, CHUNKS), "order": pick(rng, ORDERS, (4, 1, 1, 1))}
+    sums = rules(rng, form, rounding) if rng.random() < 0.4 else {}
+    fields["accumulator"] = ab.Quantizer(**{"format": form, "rounding": rounding, **sums})
+    if rng.random() < 0.6:
+        shift = int(rng.integers(-2, 4)) if rng.random() < 0.5 else 0
+        product = form.replace(bias=form.bias + shift)
+        fields["product"] = ab.Quantizer(**{**sums, "format": product, "rounding": rounding})
+        if rounding == "toward_zero" and rng.random() < 0.2:
+            fields["arithmetic"] = "fp32_mask"
+    return ab.Datapath(**fields)
+
+
+RANDOM = {"lba": random_lba, "float": random_float, "plain": random_plain, "exact": random_exact}
 
 
 def random_datapath(rng: Rng, kind: str) -> ab.Datapath:
-    """Return a random datapath of a kind: "lba", "float", "exact".
+    """Return a random datapath of a kind of `RANDOM`.
 
     A format that is too wide, or has no NaN where one may come up, is drawn again.
     """
@@ -254,10 +274,70 @@ def put_thresholds(rng: Rng, a: Array, b: Array, forms: list[ab.FloatFormat]) ->
             huge,
             tiny / 2,
             huge / 2,
-            tiny * 2.0**-form.mantissa_bits,
+            tiny * form.eps,
             huge * (1 - form.eps),
         ]
         ulp = pick(rng, (2.0**-23, form.eps, form.eps / 2))
         values = rng.choice(near, m) * (1 + rng.integers(-1, 2, m) * ulp)
         a[:, column] = values * rng.choice((-1, 1), m)
         b[column, :] = rng.choice((1.0, 1.0, 1.0, -1.0, 2.0, 0.5), b.shape[1])
+
+
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int4", "uint4")
+INTEGER_OVERFLOWS = (
+    "wrap",
+    "saturate",
+    "saturate_zero",
+    "saturate_symmetric",
+    "wrap_sign_magnitude",
+)
+
+
+def random_integer_quantizer(rng: Rng, bits: int) -> ab.Quantizer:
+    """Return an integer type of about this many bits, and what happens beyond its range."""
+    bits = min(max(bits + int(rng.integers(-3, 4)), 2), 63)
+    signed = bool(rng.random() < 0.8)
+    modes = INTEGER_OVERFLOWS if signed else INTEGER_OVERFLOWS[:4]
+    overflow = pick(rng, modes, (4, 4, 1, 1, 1)[: len(modes)])
+    saturated = 0
+    if overflow.startswith("wrap") and rng.random() < 0.2:
+        saturated = int(rng.integers(0, bits + 1))
+    form = ab.FixedFormat(
+        bits=bits, fraction_bits=0, signed=signed, overflow=overflow, wrap_bits=saturated
+    )
+    return ab.Quantizer(format=form)
+
+
+def random_integer(rng: Rng) -> ab.Datapath:
+    """Return an integer datapath: any width and overflow rule, group, chunk, merge and order."""
+    bits = int(rng.integers(2, 40))
+    group = pick(rng, GROUPS, (4, 1, 1, 1, 1))
+    fields: dict[str, Any] = {
+        "accumulator": random_integer_quantizer(rng, bits),
+        "group": group,
+        "step": "chain" if group == 1 else "exact_group",
+        "chunk": pick(rng, CHUNKS, (1, 1, 1, 1, 3)),
+        "merge_order": pick(rng, MERGE_ORDERS, (3, 1, 1)),
+        "order": pick(rng, ORDERS, (4, 1, 1, 1)),
+    }
+    if rng.random() < 0.3:
+        fields["product"] = random_integer_quantizer(rng, bits)
+    roll = rng.random()
+    if roll < 0.2:
+        fields["merge"] = "exact"
+    elif roll < 0.4:
+        fields["merge"] = random_integer_quantizer(rng, bits + 2)
+    return ab.Datapath(**fields)
+
+
+def random_integers(rng: Rng, dtype: str, shape: tuple[int, ...]) -> Array:
+    """Return integers of a dtype: all of it, its extremes, or small ones."""
+    bits = int(dtype.lstrip("uint"))
+    low, high = (0, 2**bits - 1) if dtype[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    style = rng.random()
+    if style < 0.3:
+        low, high = max(low, -3), min(high, 3)
+    x = rng.integers(low, high + 1, shape)
+    if style > 0.8:
+        x = rng.choice((low, high, 0, 1), shape)
+    return x.astype(np.dtype(dtype) if bits > 4 else getattr(ml_dtypes, dtype))

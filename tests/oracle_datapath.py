@@ -87,7 +87,7 @@ def dot(
 
 
 class _Run:
-    """One dot product in progress: spec of docs/accumulators.md, Reference semantics."""
+    """One dot product in progress (docs/accumulators.md, Reference semantics)."""
 
     def __init__(
         self, fields: Fields, terms: Operands, random: Random | None, events: bool

@@ -25,7 +25,7 @@ class Bits(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """The result of one dot product: its value, its event counts, the bits of section 10."""
+    """The result of one dot product: its value, its event counts, the bits of the estimators."""
 
     value: Value
     events: dict[str, Any]

@@ -48,7 +48,7 @@ class Operands:
         if fields.flush_inputs:
             x = _flush(x, unit_x, fields.operand_a)
             y = _flush(y, unit_y, fields.operand_b)
-            (self.c,) = _flush([self.c], unit_c, fields.addend)
+            (self.c,) = _flush([self.c], unit_c, fields.addend or fields.accumulator.format)
         self.order = permutation(fields.order, len(x))
         x, y = [x[i] for i in self.order], [y[i] for i in self.order]
 

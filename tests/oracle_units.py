@@ -83,7 +83,7 @@ def largest_exponent(terms: list[Term], floor: int | None) -> int | None:
 
 
 def aligned_sum(terms: list[Term], how: Alignment) -> int:
-    """Return the sum of the terms, each truncated F bits below the largest exponent (4.1)."""
+    """Return the sum of the terms, each truncated F bits below the largest exponent."""
     top = largest_exponent(terms, how.exponent_floor)
     if top is None:
         return sum(v for v, _ in terms)
@@ -92,7 +92,7 @@ def aligned_sum(terms: list[Term], how: Alignment) -> int:
 
 
 def scaled_group_sum(products: list[int], scales: list[Scale], addend: Term, how: Alignment) -> int:
-    """Return the sum of exact groups times their scales, and c, aligned like terms (4.3).
+    """Return the sum of exact groups times their scales, and c, aligned like terms.
 
     `scales` holds, for each group of 16 products, the integer that multiplies its sum and the sum
     of the two scales' exponents, by which the group is aligned.
@@ -106,7 +106,7 @@ def scaled_group_sum(products: list[int], scales: list[Scale], addend: Term, how
 
 
 def two_level_sum(products: list[Term], addend: Term, how: Alignment, eight_bit: bool) -> Number:
-    """Return the sum that a CDNA3 step rounds once (4.4): products first, c late.
+    """Return the sum that a CDNA3 step rounds once: products first, c late.
 
     `eight_bit` selects the rule of FP8 operands: even and odd terms are summed apart, and a c that
     lies far below the products counts as zero.

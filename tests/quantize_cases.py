@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from oracle import ROUNDINGS, all_values, encode_value, round_floats
 
 import abcdeep_core as ab
 from abcdeep_core import _core
+from oracle import ROUNDINGS, all_values, encode_value, round_floats
 
 Array = npt.NDArray[Any]
 
@@ -94,9 +94,7 @@ def both_signs(x: Array) -> Array:
     return np.concatenate([x, -x])
 
 
-def quantized(
-    x: Array, fmt: ab.FloatFormat, rounding: str = "nearest_even", **rules: Any
-) -> Array:
+def quantized(x: Array, fmt: ab.FloatFormat, rounding: str = "nearest_even", **rules: Any) -> Array:
     """Return the oracle's results, as float64."""
     return np.array(round_floats(x, fmt, rounding=rounding, **rules), np.float64)
 

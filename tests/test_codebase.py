@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("cpp", "python", "tests", "bench", "docs", "third_party", ".ci")
 OBJECTS = sorted(
     path
-    for path in ROOT.glob("build/*/CMakeFiles/*_*.dir/cpp/**/*.cpp.o")
+    for path in ROOT.glob("build/*-*-*/CMakeFiles/*_*.dir/cpp/**/*.cpp.o")
     if path.match("CMakeFiles/kernels_*.dir/cpp/kernels/*")
     or path.match("CMakeFiles/linalg_*.dir/cpp/linalg.cpp.o")
 )

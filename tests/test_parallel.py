@@ -74,33 +74,48 @@ def test_pool_survives_a_fork(how):
     assert result.returncode == 0, result.stderr
 
 
+# Calls that take several seconds on the narrowest instruction set.
+LONG_CALLS = {
+    "reference": "_core.matmul_float64(a, a, out, threads)",
+    "matmul": "ab.matmul(x, x, stochastic, seed=1, threads=threads)",
+    "events": "ab.matmul(x, x, lba, events=True, threads=threads)",
+    "backward": "ab.matmul_backward(x, x, x, lba, ste='recursive_of', threads=threads)",
+    "conv2d": "ab.conv2d(images, kernels, stochastic, padding=1, seed=1, threads=threads)",
+}
+
+
 @pytest.mark.parametrize("threads", [1, 2])
-def test_interrupt_is_noticed_within_a_second(threads):
-    # On the narrowest instruction set this product takes several seconds.
+@pytest.mark.parametrize("call", LONG_CALLS)
+def test_interrupt_is_noticed_within_a_second(call, threads):
     result = run_python(
         f"""
         import os, signal, threading, time
         import numpy as np
+        import abcdeep_core as ab
         from abcdeep_core import _core
 
         _core.set_isa("base")
+        threads = {threads}
         a, out = np.ones((3072, 3072)), np.empty((3072, 3072))
+        x = np.random.default_rng(1).standard_normal((1536, 1536)).astype(np.float32)
+        images, kernels = x[:1152].reshape(12, 64, 48, 48), x[:96].reshape(256, 64, 3, 3)
+        lba, stochastic = ab.lba_accumulator(), ab.float_accumulator("fp16", rounding="stochastic")
         sent = []
 
         def interrupt():
             sent.append(time.perf_counter())
             os.kill(os.getpid(), signal.SIGINT)
 
-        timer = threading.Timer(0.3, interrupt)
+        timer = threading.Timer(0.5, interrupt)
         try:
             timer.start()
-            _core.matmul_float64(a, a, out, {threads})
+            {LONG_CALLS[call]}
         except KeyboardInterrupt:
             delay = time.perf_counter() - sent[0]
             assert delay < 1, delay
             # The pool works as before.
-            _core.matmul_float64(a[:128], a, out[:128], {threads})
-            assert (out[:128] == 3072).all()
+            _core.matmul_float64(a[:256], a, out[:256], threads)
+            assert (out[:256] == 3072).all()
         else:
             raise AssertionError("the call ended before the interrupt was noticed")
         """

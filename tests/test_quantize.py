@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+import abcdeep_core as ab
 from quantize_cases import (
     DETERMINISTIC,
     HUGE,
@@ -19,8 +21,6 @@ from quantize_cases import (
     points,
     quantized,
 )
-
-import abcdeep_core as ab
 
 BIASES = [-3, None, 20]
 
@@ -197,7 +197,9 @@ def test_monotone(isa, rounding):
 
 
 def assert_isas_agree(count, dtype, roundings):
-    words = np.random.default_rng(8).integers(0, 1 << 64, count * np.dtype(dtype).itemsize // 8, np.uint64)
+    words = np.random.default_rng(8).integers(
+        0, 1 << 64, count * np.dtype(dtype).itemsize // 8, np.uint64
+    )
     anything = words.view(dtype)
     for name, fmt in ab.formats().items():
         if fmt.value_dtype.itemsize > anything.itemsize:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from quantize_cases import assert_same, both_signs, floats_of, magnitudes, points
 
 import abcdeep_core as ab
+from quantize_cases import assert_same, both_signs, floats_of, magnitudes, points
 
 WITH_DTYPE = [name for name in ab.formats() if ab.get_format(name).ml_dtype is not None]
 NARROW = [name for name in WITH_DTYPE if ab.get_format(name).bits <= 16]
@@ -150,7 +150,9 @@ MPFR_ROUNDING = {
 
 
 @pytest.mark.parametrize("rounding", MPFR_ROUNDING)
-@pytest.mark.parametrize(("exponent_bits", "mantissa_bits"), [(5, 10), (8, 7), (4, 3), (8, 30), (11, 52)])
+@pytest.mark.parametrize(
+    ("exponent_bits", "mantissa_bits"), [(5, 10), (8, 7), (4, 3), (8, 30), (11, 52)]
+)
 def test_any_precision_as_mpfr(isa, exponent_bits, mantissa_bits, rounding):
     gmpy2 = pytest.importorskip("gmpy2", reason="gmpy2 is not installed")
     fmt = ab.FloatFormat(exponent_bits=exponent_bits, mantissa_bits=mantissa_bits)
@@ -163,7 +165,9 @@ def test_any_precision_as_mpfr(isa, exponent_bits, mantissa_bits, rounding):
         round=getattr(gmpy2, MPFR_ROUNDING[rounding]),
     )
     rng = np.random.default_rng(3)
-    exponents = rng.integers(max(fmt.emin - mantissa_bits - 3, -1074), min(fmt.emax + 2, 1023), 2000)
+    exponents = rng.integers(
+        max(fmt.emin - mantissa_bits - 3, -1074), min(fmt.emax + 2, 1023), 2000
+    )
     x = both_signs(np.ldexp(rng.uniform(1, 2, exponents.size), exponents))
     exact = [gmpy2.mpfr(value, 53) for value in x.tolist()]
     with gmpy2.context(context):

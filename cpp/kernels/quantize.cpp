@@ -164,14 +164,15 @@ void decode_range(const QuantizeJob& job, std::int64_t begin, std::int64_t end) 
     const E largest = grid.max_index[0] - offset, infinity = E(q.infinity_magnitude_code);
     const E padding = E(q.padding_bits);
     const E first_nonzero = q.zero_code_only ? grid.first_normal : E(q.has_zero);
-    const E sign_only =
-        q.sign_only_is_nan && sign_mask ? special.nan : (q.negative_zero ? special.sign : 0);
+    const E negative_zero = q.negative_zero ? special.sign : 0;
+    const E sign_only = q.sign_only_is_nan && sign_mask ? special.nan : negative_zero;
     for (std::int64_t i = begin; i < end; ++i) {
         E code = E(in[i]);
         E magnitude = (sign_mask ? code & (sign_mask - 1) : code) >> padding;
         bool negative = (code & sign_mask) != 0;
         E bits = index_to_bits<E>(magnitude + offset, grid) | (negative ? special.sign : 0);
-        bits = magnitude < first_nonzero ? (negative ? sign_only : 0) : bits;
+        bits = magnitude < first_nonzero ? (negative ? negative_zero : 0) : bits;
+        bits = code == sign_mask && negative ? sign_only : bits;
         E beyond = infinity && magnitude == infinity ? (negative ? bits_as<E>(-F(__builtin_inf()))
                                                                  : bits_as<E>(F(__builtin_inf())))
                                                      : special.nan;
@@ -202,7 +203,7 @@ template <class E, class Out>
 unsigned quantize(const QuantizeJob& job, std::int64_t begin, std::int64_t end) {
     const FloatEnvironment environment(FloatRounding::nearest, false);
     const Quantizer& q = job.quantizer;
-    const bool wide_rounding = q.random_bits > 16 || q.emin < -126;
+    const bool wide_rounding = q.random_bits > 16 || q.emin < -126 || job.code_bytes == 8;
     if (job.float64) return quantize_range<std::uint64_t, double>(job, begin, end);
     if (wide_rounding) return quantize_range<std::uint64_t, float>(job, begin, end);
     return quantize_range<std::uint32_t, float>(job, begin, end);
@@ -211,7 +212,8 @@ unsigned quantize(const QuantizeJob& job, std::int64_t begin, std::int64_t end) 
 void decode(const QuantizeJob& job, std::int64_t begin, std::int64_t end) {
     const FloatEnvironment environment(FloatRounding::nearest, false);
     if (job.float64) return decode_width<std::uint64_t, double>(job, begin, end);
-    if (job.quantizer.emin < -126) return decode_width<std::uint64_t, float>(job, begin, end);
+    if (job.quantizer.emin < -126 || job.code_bytes == 8)
+        return decode_width<std::uint64_t, float>(job, begin, end);
     decode_width<std::uint32_t, float>(job, begin, end);
 }
 

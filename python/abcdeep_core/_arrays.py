@@ -15,6 +15,11 @@ _NARROW_FLOATS = frozenset(
     for name in dir(ml_dtypes)
     if name.startswith(("float", "bfloat")) and isinstance(getattr(ml_dtypes, name), type)
 ) | {np.dtype(np.float16)}
+NARROW_INTEGERS = frozenset(
+    np.dtype(getattr(ml_dtypes, name))
+    for name in dir(ml_dtypes)
+    if name.startswith(("int", "uint")) and isinstance(getattr(ml_dtypes, name), type)
+)
 _WIDE_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -22,11 +27,11 @@ def as_array(name: str, x: Any) -> Array:
     """Return `x` as an array, without a copy where that is possible (NumPy, torch, DLPack)."""
     if isinstance(x, np.ndarray):
         return x
-    if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
-        return np.from_dlpack(x)
     try:
+        if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
+            return np.from_dlpack(x)
         return np.asarray(x)
-    except (ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name} must be an array, got {type(x).__name__}: {error}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -10,7 +11,14 @@ import numpy.typing as npt
 
 from . import _core, _names
 from ._arrays import Array, as_array, check_out, is_narrow_float
-from ._gemm import as_addend, as_operand, batch_offsets, check_finite, compile_datapath
+from ._gemm import (
+    as_addend,
+    as_operand,
+    batch_offsets,
+    check_finite,
+    compile_datapath,
+    element_strided,
+)
 from ._matmul import gemm, operand_order, stack_shapes
 from ._threads import check_threads
 from .accumulators import float_accumulator
@@ -92,8 +100,9 @@ def matmul_backward(
     shape, stack_a, stack_b = stack_shapes(left, right)
     gradient = as_gradient(g, shape)
     start = None if c is None else as_addend(c, datapath, shape)
-    if out is not None and (not isinstance(out, tuple) or len(out) != 2):
-        raise TypeError("out must be a tuple of two arrays")
+    check_out_pair(out, left.shape, right.shape)
+    if start is not None:
+        check_finite("c", start, compile_datapath(datapath, stack_a.shape[-1]).nan_format)
     stack_shape = (*stack_a.shape[:-1], stack_b.shape[-1])
     grads = backward_stacks(
         gradient.reshape(stack_shape),
@@ -104,6 +113,7 @@ def matmul_backward(
         None if start is None else start.reshape(stack_shape),
         (seed, stream, call),
         threads,
+        given={"a": left, "b": right},
     )
     results = []
     for i, (grad, operand) in enumerate(zip(grads, (left, right), strict=True)):
@@ -111,10 +121,22 @@ def matmul_backward(
             operand.shape
         )
         if out is not None:
-            np.copyto(check_out(out[i], operand.shape, np.dtype(np.float32)), summed)
+            np.copyto(out[i], summed)
             summed = out[i]
         results.append(summed)
     return results[0], results[1]
+
+
+def check_out_pair(
+    out: tuple[Array, Array] | None, shape_a: tuple[int, ...], shape_b: tuple[int, ...]
+) -> None:
+    """Raise unless `out` can take two gradients of these shapes."""
+    if out is None:
+        return
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError(f"out must be a tuple of two arrays, got {type(out).__name__}")
+    for target, shape in zip(out, (shape_a, shape_b), strict=True):
+        check_out(target, shape, np.dtype(np.float32))
 
 
 def check_estimator(ste: str, datapath: Datapath) -> None:
@@ -135,8 +157,8 @@ def check_estimator(ste: str, datapath: Datapath) -> None:
 def as_gradient(g: Any, shape: tuple[int, ...]) -> Array:
     """Return `g` as float32 of the product's shape."""
     gradient = as_array("g", g)
-    if is_narrow_float(gradient.dtype):
-        gradient = gradient.astype(np.float32)
+    if is_narrow_float(gradient.dtype) or gradient.dtype.newbyteorder("=") == np.float32:
+        gradient = element_strided(gradient.astype(np.float32, copy=False))
     if gradient.dtype != np.float32:
         raise TypeError(f"g must hold float32 or narrower floats, got {gradient.dtype}")
     if gradient.shape != shape:
@@ -153,8 +175,12 @@ def backward_stacks(
     c: Array | None,
     address: Address,
     threads: SupportsIndex | None,
+    given: Mapping[str, Array],
 ) -> tuple[Array, Array]:
-    """Return both gradients of checked stacks (..., M, N), (..., M, K), (..., K, N)."""
+    """Return both gradients of checked stacks (..., M, N), (..., M, K), (..., K, N).
+
+    `given` names the operands of the caller, for an error message.
+    """
     transposed = np.swapaxes(b, -1, -2)
     if ste == "identity":
         grad_a = _product(g, transposed, threads)
@@ -162,11 +188,9 @@ def backward_stacks(
     compiled = compile_datapath(datapath, a.shape[-1])
     if compiled.random and address[0] is None:
         raise ValueError("a stochastic accumulator needs seed=, got None")
-    for name, operand in (("a", a), ("b", b)):
+    for name, operand in given.items():
         check_finite(name, operand, compiled.nan_format)
-    if c is not None:
-        check_finite("c", c, compiled.nan_format)
-    rows, columns = g.shape[-2:]
+    columns = g.shape[-1]
     run = functools.partial(_estimate, datapath, ste, address, threads)
     grad_a = run(a, transposed, g, c, (columns, 1))
     start = None if c is None else np.swapaxes(c, -1, -2)
@@ -196,7 +220,9 @@ def _estimate(
     out = np.zeros(lane.shape, np.float32)
     seed, stream, call = address
     run = _core.Gradient()
-    run.datapath = compile_datapath(datapath, terms).struct
+    struct = compile_datapath(datapath, terms).struct
+    assert isinstance(struct, _core.FloatDatapath)
+    run.datapath = struct
     keep = []
     views = [
         (run.set_lane, lane),
@@ -234,8 +260,6 @@ def _sum_broadcast(grad: Array, shape: tuple[int, ...] | None) -> Array:
         repeated = axis < extra or batch[axis - extra] == 1
         if repeated and grad.shape[axis] != 1:
             slices = np.moveaxis(grad, axis, 0)
-            total = functools.reduce(
-                np.add, slices, np.zeros_like(slices[:1])[0] if len(slices) else 0
-            )
+            total = functools.reduce(np.add, slices, np.zeros(slices.shape[1:], grad.dtype))
             grad = np.expand_dims(total, axis)
     return grad

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import Array, check_out
-from ._backward import as_gradient, backward_stacks, check_estimator
-from ._gemm import as_addend, as_operand
+from ._backward import as_gradient, backward_stacks, check_estimator, check_out_pair
+from ._gemm import as_addend, as_operand, check_finite, compile_datapath
 from ._matmul import EventLevel, gemm
 from .datapath import Datapath
 from .events import Events
@@ -86,9 +86,7 @@ def conv2d(
         raise TypeError(f"datapath must be a Datapath, got {type(datapath).__name__}")
     images, kernels = as_operand("x", x, datapath), as_operand("w", w, datapath)
     geometry = Geometry.of(images, kernels, stride, padding, dilation, groups)
-    start = None
-    if c is not None:
-        start = geometry.to_rows(as_addend(c, datapath, geometry.shape))
+    start = None if c is None else geometry.start_values(c, datapath)
     result, seen = gemm(
         geometry.columns(images),
         geometry.kernel_matrices(kernels),
@@ -100,6 +98,7 @@ def conv2d(
         (seed, stream, call),
         None,
         threads,
+        given={"x": images, "w": kernels},
     )
     image = geometry.to_images(result)
     if out is not None:
@@ -176,9 +175,8 @@ def conv2d_backward(
     images, kernels = as_operand("x", x, datapath), as_operand("w", w, datapath)
     geometry = Geometry.of(images, kernels, stride, padding, dilation, groups)
     gradient = as_gradient(g, geometry.shape)
-    start = None
-    if c is not None:
-        start = geometry.to_rows(as_addend(c, datapath, geometry.shape))
+    check_out_pair(out, images.shape, kernels.shape)
+    start = None if c is None else geometry.start_values(c, datapath)
     grad_columns, grad_matrices = backward_stacks(
         geometry.to_rows(gradient),
         geometry.columns(images),
@@ -188,6 +186,7 @@ def conv2d_backward(
         start,
         (seed, stream, call),
         threads,
+        given={"x": images, "w": kernels},
     )
     grads = (
         geometry.sum_columns(grad_columns),
@@ -195,10 +194,8 @@ def conv2d_backward(
     )
     if out is None:
         return grads
-    if not isinstance(out, tuple) or len(out) != 2:
-        raise TypeError("out must be a tuple of two arrays")
     for target, grad in zip(out, grads, strict=True):
-        np.copyto(check_out(target, grad.shape, grad.dtype), grad)
+        np.copyto(target, grad)
     return out
 
 
@@ -241,8 +238,12 @@ class Geometry:
             )
         if 0 in w.shape[2:]:
             raise ValueError(f"kernels must have at least one tap, got shape {w.shape}")
+        images, channels, height, width = x.shape
         geometry = cls(
-            *x.shape,
+            images,
+            channels,
+            height,
+            width,
             w.shape[0],
             (w.shape[2], w.shape[3]),
             _pair("stride", stride, 1),
@@ -280,6 +281,11 @@ class Geometry:
         return (self.images, self.kernels, *self.size)
 
     @property
+    def terms(self) -> int:
+        """Terms of one output: channels of a group times taps."""
+        return self.channels // self.groups * self.kernel[0] * self.kernel[1]
+
+    @property
     def stack_shape(self) -> tuple[int, int, int]:
         """Shape of the product of columns: group, row (n, y, x), kernel of the group."""
         rows = self.images * self.size[0] * self.size[1]
@@ -310,8 +316,7 @@ class Geometry:
     def columns(self, x: Array) -> Array:
         """Return the image columns (group, row, term)."""
         groups, rows, _ = self.stack_shape
-        terms = self.channels // self.groups * self.kernel[0] * self.kernel[1]
-        return self._windows(np.pad(x, self._pads)).reshape(groups, rows, terms)
+        return self._windows(np.pad(x, self._pads)).reshape(groups, rows, self.terms)
 
     def sum_columns(self, columns: Array) -> Array:
         """Return the images whose pixels are the sums of the columns' entries that read them."""
@@ -339,16 +344,22 @@ class Geometry:
 
     def kernel_matrices(self, w: Array) -> Array:
         """Return the kernels as matrices (group, term, kernel of the group)."""
-        return np.swapaxes(w.reshape(self.groups, self.kernels // self.groups, -1), 1, 2)
+        return np.swapaxes(w.reshape(self.groups, self.kernels // self.groups, self.terms), 1, 2)
+
+    def start_values(self, c: Any, datapath: Datapath) -> Array:
+        """Return the start values of the sums, checked, as rows."""
+        start = as_addend(c, datapath, self.shape)
+        check_finite("c", start, compile_datapath(datapath, self.terms).nan_format)
+        return self.to_rows(start)
 
     def to_rows(self, image: Array) -> Array:
         """Return an array of the result's shape as (group, row, kernel of the group)."""
-        split = image.reshape(self.images, self.groups, -1, *self.size)
+        split = image.reshape(self.images, self.groups, self.kernels // self.groups, *self.size)
         return split.transpose(1, 0, 3, 4, 2).reshape(self.stack_shape)
 
     def to_images(self, rows: Array) -> Array:
         """Return the inverse of `to_rows`."""
-        split = rows.reshape(self.groups, self.images, *self.size, -1)
+        split = rows.reshape(self.groups, self.images, *self.size, self.kernels // self.groups)
         return split.transpose(1, 0, 4, 2, 3).reshape(self.shape)
 
 

@@ -46,7 +46,7 @@ def as_operand(name: str, x: Any, datapath: Datapath) -> Array:
             f"{name} must hold float32 or narrower floats for a float accumulator, "
             f"got {array.dtype}{hint}"
         )
-    return _element_strided(array)
+    return element_strided(array)
 
 
 def as_addend(c: Any, datapath: Datapath, shape: tuple[int, ...]) -> Array:
@@ -70,7 +70,8 @@ def as_addend(c: Any, datapath: Datapath, shape: tuple[int, ...]) -> Array:
         ) from None
 
 
-def _element_strided(array: Array) -> Array:
+def element_strided(array: Array) -> Array:
+    """Return `array`, or a copy if its strides are no multiples of its elements."""
     whole = all(stride % array.itemsize == 0 for stride in array.strides)
     return array if array.flags.aligned and whole else np.ascontiguousarray(array)
 
@@ -155,7 +156,8 @@ def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
     d.float32_steps = datapath.arithmetic == "fp32_mask"
     d.exact_start, d.exact_chunks = is_exact and terms > 0, exact_chunks
     d.merge_to_odd = output is not None
-    _check_nan_has_a_place(d, sums, bool(datapath.chunk) and not d.merge_exact)
+    merges = bool(datapath.chunk) and not (d.merge_exact or is_exact)
+    _check_nan_has_a_place(d, sums, merges, output)
     # The dtype does not depend on the number of terms: a merge counts even if there is one chunk.
     used = sums if datapath.chunk else sums[:1]
     dtype = max((q.format.value_dtype for q in used), key=lambda t: t.itemsize)
@@ -169,7 +171,7 @@ def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
         nan_format=next(
             (
                 q.format
-                for q in quantizers
+                for q in filter(None, (*quantizers, output))
                 if isinstance(q.format, FloatFormat) and not q.format.has_nan
             ),
             None,
@@ -190,31 +192,38 @@ def _check_engine_range(q: Quantizer) -> None:
         raise ValueError(f"every value must be a normal float64 number, got {form!r}")
 
 
-def _check_nan_has_a_place(d: _core.FloatDatapath, sums: list[Quantizer], merges: bool) -> None:
+def _check_nan_has_a_place(
+    d: _core.FloatDatapath, sums: list[Quantizer], merges: bool, output: Quantizer | None
+) -> None:
     """Raise if NaN may come up, from finite operands, where a format has no NaN."""
 
     def gives(q: _core.Quantizer, test: Callable[[float], bool], infinite: bool = False) -> bool:
         values = (*q.overflow_value, *(q.infinity_value if infinite else ()))
         return any(test(value) for value in values)
 
-    nan = not d.product_exact and gives(d.product, math.isnan)
-    inf = not d.product_exact and gives(d.product, math.isinf)
-    for name, q, struct, pairs in (
-        ("accumulator", sums[0], d.accumulator, d.group > 1),
-        ("merge", sums[1], d.merge, d.merge_order == MERGE_ORDERS.index("pairwise")),
-    ):
-        if name == "merge" and not merges:
-            return
+    def check(name: str, q: Quantizer) -> None:
         assert isinstance(q.format, FloatFormat)
-        # Inf meets -Inf in a group or a pair, or in a sum that can be infinite itself
-        nan = nan or (inf and (pairs or gives(struct, math.isinf, True)))
         if nan and not q.format.has_nan:
             raise ValueError(
-                f"{name} {q.format.name or q.format!r} has no NaN, which what enters it may overflow "
-                "to; choose overflow='sat_finite' there"
+                f"{name} {q.format.name or q.format!r} has no NaN, which what enters it may "
+                "overflow to; choose overflow='sat_finite' there"
             )
+
+    nan = not d.product_exact and gives(d.product, math.isnan)
+    inf = not d.product_exact and gives(d.product, math.isinf)
+    pairwise = d.merge_order == MERGE_ORDERS.index("pairwise")
+    stages = [("accumulator", sums[0], d.accumulator, d.group > 1)]
+    if merges:
+        stages.append(("merge", sums[1], d.merge, pairwise))
+    for name, q, struct, pairs in stages:
+        # Inf meets -Inf in a group or a pair, or in a sum that can be infinite itself
+        nan = nan or (inf and (pairs or gives(struct, math.isinf, True)))
+        check(name, q)
         nan = nan or gives(struct, math.isnan, inf)
         inf = gives(struct, math.isinf, inf)
+    if output is not None:
+        nan = nan or (inf and d.merge_exact)
+        check("output", output)
 
 
 def _check_random_bits(q: Quantizer) -> None:
@@ -259,7 +268,7 @@ def _compile_integer(datapath: Datapath, chunk: int) -> Compiled:
     d.merge_order = MERGE_ORDERS.index(datapath.merge_order)
     if datapath.output is not None:
         raise NotImplementedError("output of an integer datapath is not compiled yet")
-    bits = max(q.format.bits + (not q.format.signed) for q in (accumulator, merge))  # type: ignore[union-attr]
+    bits = max(q.format.bits + (not q.format.signed) for q in (accumulator, merge))
     narrow = bits <= 32 and not (datapath.chunk and d.merge_exact)
     return Compiled(
         struct=d,

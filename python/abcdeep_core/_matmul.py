@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
@@ -129,18 +130,23 @@ def matmul(
     if not isinstance(datapath, Datapath):
         raise TypeError(f"datapath must be a Datapath, got {type(datapath).__name__}")
     left, right = as_operand("a", a, datapath), as_operand("b", b, datapath)
+    given = {"a": left, "b": right}
     shape, left, right = stack_shapes(left, right)
+    start = None if c is None else as_addend(c, datapath, shape)
+    if start is not None:
+        check_finite("c", start, compile_datapath(datapath, left.shape[-1]).nan_format)
     result, seen = gemm(
         left,
         right,
         datapath,
-        None if c is None else as_addend(c, datapath, shape),
+        start,
         shape,
         events,
         per_output,
         (seed, stream, call),
         out,
         threads,
+        given=given,
     )
     return (result, seen) if seen is not None else result
 
@@ -150,7 +156,7 @@ def plan_call(datapath: Datapath, a: npt.ArrayLike, b: npt.ArrayLike) -> Plan:
     left, right = as_operand("a", a, datapath), as_operand("b", b, datapath)
     _, left, right = stack_shapes(left, right)
     compiled = compile_datapath(datapath, left.shape[-1])
-    return plan_gemm(datapath, compiled, left, right, False, 0, 0)[0]
+    return plan_gemm(datapath, compiled, left, right, False, 0, 0, {"a": left, "b": right})[0]
 
 
 def event_level(events: EventLevel) -> int:
@@ -197,10 +203,12 @@ def gemm(
     out: Array | None,
     threads: SupportsIndex | None,
     path: str | None = None,
+    given: Mapping[str, Array] | None = None,
 ) -> tuple[Array, Events | None]:
     """Run checked stacks of matrices (..., M, K) and (..., K, N) through the kernels.
 
-    `path` forces the general engine ("lanes"), or demands another path of `plan_gemm`.
+    `path` forces the general engine ("lanes"), or demands another path of `plan_gemm`. `given`
+    names the arrays of the caller, for an error message.
     """
     *batch, rows, terms = a.shape
     columns = b.shape[-1]
@@ -210,7 +218,8 @@ def gemm(
     if compiled.random and seed is None:
         raise ValueError("a stochastic accumulator needs seed=, got None")
     workers = check_threads(threads)
-    plan, tile = plan_gemm(datapath, compiled, a, b, c is not None, level, workers, path)
+    given = {"a": a, "b": b} if given is None else given
+    plan, tile = plan_gemm(datapath, compiled, a, b, c is not None, level, workers, given, path)
     outputs = int(np.prod(batch)) * rows * columns
     dtype = compiled.out_dtype
     final = np.dtype(np.float32) if compiled.output is None else compiled.output.format.value_dtype
@@ -225,8 +234,6 @@ def gemm(
     run.datapath = compiled.struct
     keep = [_set_operand(run.set_a, a), _set_operand(run.set_b, b)]
     if c is not None:
-        if not datapath.is_integer:
-            check_finite("c", c, compiled.nan_format)
         keep.append(_set_operand(run.set_c, c.reshape(*batch, rows, columns)))
     run.set_output(target, int(np.prod(batch)), rows, columns, terms)
     order = operand_order(datapath, terms)
@@ -250,8 +257,14 @@ def gemm(
     if compiled.output is not None:
         q = compiled.output
         target = quantize(
-            target, q.format, q.rounding, overflow=q.overflow, underflow=q.underflow
+            target,
+            q.format,
+            q.rounding,
+            overflow=q.overflow,
+            underflow=q.underflow,
+            threads=threads,
         ).astype(final, copy=False)
+        target += 0  # -0 becomes +0
     if out is not None and target is not out:
         np.copyto(out, target)
         target = out
@@ -266,9 +279,10 @@ def plan_gemm(
     has_addend: bool,
     level: int,
     threads: int,
+    given: Mapping[str, Array],
     path: str | None = None,
 ) -> tuple[Plan, Tile | None]:
-    """Return the kernel that would run, and its parameters; also checks that operands are finite."""
+    """Return the kernel that would run, and its parameters; checks that operands are finite."""
     tile: Tile | None
     if datapath.is_integer:
         plan, tile = plan_integer(datapath, compiled.chunk, a, b, has_addend)
@@ -276,7 +290,7 @@ def plan_gemm(
         summaries = [_summary(operand, threads) for operand in (a, b)]
         operands = look_at(summaries)
         if not operands.finite:
-            for name, operand in (("a", a), ("b", b)):
+            for name, operand in given.items():
                 check_finite(name, operand, compiled.nan_format)
         plan, tile = plan_float(datapath, compiled.chunk, a.shape[-1], operands, has_addend)
     if level or compiled.random:
@@ -292,9 +306,9 @@ def _summary(operand: Array, threads: int) -> tuple[int, int, int]:
     if operand.size == 0:
         return 0, 0xFFFFFFFF, 0
     rows, columns = operand.shape[-2:]
-    strides = (stride // operand.itemsize for stride in operand.strides[-2:])
+    row, column = (stride // operand.itemsize for stride in operand.strides[-2:])
     offsets = batch_offsets(operand, operand.shape[:-2])
-    return _core.summarise(operand, offsets, *strides, rows, columns, threads)
+    return _core.summarise(operand, offsets, row, column, rows, columns, threads)
 
 
 def _set_operand(set_operand: Any, array: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, as_array, as_float_array, check_out, first_index
+from ._arrays import NARROW_INTEGERS, Array, as_array, as_float_array, check_out, first_index
 from ._fixed_format import FixedFormat
 from ._float_format import FloatFormat
 from ._quantizer import fixed_quantizer, float_quantizer
@@ -48,8 +48,8 @@ def quantize(
         See `get_format`.
     rounding : str, optional
         One of nearest_even, nearest_away, nearest_zero, nearest_up, nearest_down, nearest_odd,
-        toward_zero, toward_positive, toward_negative, away_from_zero, to_odd, jam, stochastic, or an
-        alias. Default: the FixedFormat's own mode, else nearest_even.
+        toward_zero, toward_positive, toward_negative, away_from_zero, to_odd, jam, stochastic, or
+        an alias. Default: the FixedFormat's own mode, else nearest_even.
     overflow, underflow, nan_to : str, optional
         Rules for values out of range and NaN; default: those of the format.
     seed, stream, call : int
@@ -75,9 +75,9 @@ def quantize(
     TypeError
         If `x` holds no floats, or an argument is of the wrong type.
     ValueError
-        If the values of `fmt` do not fit the dtype of `x`; a name is unknown; rounding is stochastic
-        without seed or random_bits; or an element has no result: NaN where the format has none, a
-        negative number where it has no sign, an infinity that would have to wrap.
+        If the values of `fmt` do not fit the dtype of `x`; a name is unknown; rounding is
+        stochastic without seed or random_bits; or an element has no result: NaN where the format
+        has none, a negative number where it has no sign, an infinity that would have to wrap.
 
     Notes
     -----
@@ -94,10 +94,7 @@ def quantize(
     """
     array = as_float_array("x", x)
     form = get_format(fmt)
-    if form.value_dtype.itemsize > array.dtype.itemsize:
-        raise ValueError(
-            f"the values of {form.name or form!r} do not fit {array.dtype}; pass x as float64"
-        )
+    _check_width(form, array)
     run = _runner(form, rounding, overflow, underflow, nan_to, bits, rule)
     return run(array, array.dtype, 0, (seed, stream, call), random_bits, out, threads)
 
@@ -153,6 +150,8 @@ def encode(
     """
     array = as_float_array("x", x)
     form = get_format(fmt)
+    if isinstance(form, FloatFormat):
+        _check_width(form, array)
     view = form.ml_dtype if dtype else None
     if dtype and view is None:
         raise ValueError(f"dtype=True needs a format with a dtype, {form.name or form!r} has none")
@@ -211,21 +210,40 @@ def decode(
     array = _checked_words(array, form)
     if out is not None:
         check_out(out, array.shape, dtype)
+    count = check_threads(threads)
     if isinstance(form, FixedFormat):
-        return np.ldexp(array.astype(dtype), -form.fraction_bits, out=out)[()]
+        fixed_quantizer(form)  # the same limits as for encode
+        values = np.ldexp(array.astype(np.float64), -form.fraction_bits)
+        if dtype == np.float32:
+            # NumPy's cast flushes subnormals if the caller's thread does; the kernel never does.
+            values = encode(values, "binary32").view(dtype)
+        return _deliver(np.asarray(values), out)
     target = out if out is not None and out.flags.c_contiguous else np.empty(array.shape, dtype)
     contiguous = np.ascontiguousarray(array)
     if np.may_share_memory(contiguous, target):
         contiguous = contiguous.copy()
-    q = float_quantizer(form, "nearest_even", overflow="sat_finite")
+    underflow = "gradual" if form.code0 == "subnormal" else None
+    q = float_quantizer(form, "nearest_even", overflow="sat_finite", underflow=underflow)
     q.nan_value = np.nan
-    _core.decode(contiguous.reshape(-1), target.reshape(-1), q, check_threads(threads))
+    _core.decode(contiguous.reshape(-1), target.reshape(-1), q, count)
     return _deliver(target, out)
+
+
+def _check_width(form: FloatFormat | FixedFormat, x: Array) -> None:
+    if form.value_dtype.itemsize > x.dtype.itemsize:
+        raise ValueError(
+            f"x must be float64 for {form.name or repr(form)}, whose values do not fit float32, "
+            f"got {x.dtype}"
+        )
 
 
 def _checked_words(array: Array, form: FloatFormat | FixedFormat) -> Array:
     words = form.code_dtype
-    if form.ml_dtype is not None and array.dtype == form.ml_dtype and array.dtype.kind not in "iu":
+    if array.dtype in NARROW_INTEGERS:
+        array = array.astype(np.int8 if array.dtype.name.startswith("int") else np.uint8)
+    elif (
+        form.ml_dtype is not None and array.dtype == form.ml_dtype and array.dtype.kind not in "iu"
+    ):
         return array.view(words)
     if array.dtype.kind not in "iu":
         raise TypeError(
@@ -262,12 +280,14 @@ def _runner(
     """Return the call of the kernel for `form`, everything about the format checked."""
     stochastic = form.resolved_rounding(rounding) == "stochastic"
     q: Any
+    kernel: Callable[..., int]
     if isinstance(form, FixedFormat):
         if underflow is not None or nan_to is not None:
             raise ValueError("underflow and nan_to must be None for a fixed-point format")
         q, kernel = fixed_quantizer(form, rounding, overflow, bits, rule), _core.quantize_fixed
         can_fail = True
     else:
+        underflow = form.resolved_underflow(underflow)  # "off" is for datapaths only
         q = float_quantizer(form, rounding, overflow, underflow, nan_to, bits, rule)
         kernel = _core.quantize
         can_fail = form.resolved_nan_to(nan_to) == "raise" or not form.signed
@@ -301,15 +321,20 @@ def _runner(
         source = np.ascontiguousarray(array)
         if np.may_share_memory(source, target) and source.ctypes.data != target.ctypes.data:
             source = source.copy()
-        failed = kernel(
-            source.reshape(-1),
-            target.reshape(-1),
-            code_bytes,
-            q,
-            *where,
-            words,
-            check_threads(threads),
-        )
+        if words is not None and np.may_share_memory(words, target):
+            words = words.copy()
+        count = check_threads(threads)
+
+        def apply(target: Array, code_bytes: int) -> int:
+            return kernel(
+                source.reshape(-1), target.reshape(-1), code_bytes, q, *where, words, count
+            )
+
+        failed = apply(target, code_bytes)
+        if failed == _FAILED_CODE and isinstance(form, FloatFormat):
+            values = np.empty(array.shape, array.dtype)
+            apply(values, 0)
+            _raise_no_word(array, values, form)
         if failed:
             _raise_failure(failed, array, form)
         return _deliver(target, out)
@@ -338,17 +363,21 @@ def _raise_failure(failed: int, x: Array, form: FloatFormat | FixedFormat) -> No
     name = form.name or repr(form)
     if failed & _FAILED_NAN:
         at = first_index(np.isnan(x))
-        raise ValueError(
-            f"x must not hold NaN: {name} has no NaN (give nan_to='zero' or 'max_pos'), "
-            f"got NaN at {at}"
-        )
+        remedy = " (give nan_to='zero' or 'max_pos')" if isinstance(form, FloatFormat) else ""
+        raise ValueError(f"x must not hold NaN: {name} has no NaN{remedy}, got NaN at {at}")
     if failed & _FAILED_NEGATIVE:
         at = first_index(x < 0)
         raise ValueError(f"x must not be negative: {name} is unsigned, got a negative at {at}")
     if failed & _FAILED_INFINITY:
         at = first_index(np.isinf(x))
         raise ValueError(f"x must be finite: {name} wraps, got an infinity at {at}")
+    raise AssertionError(f"unknown failure {failed}")
+
+
+def _raise_no_word(x: Array, values: Array, form: FloatFormat) -> None:
+    smallest = form.smallest_normal
+    without = np.abs(values) == smallest
     raise ValueError(
-        f"x must round to values that have a word: {name} has none for +-2^{form.emin}, "  # type: ignore[union-attr]
-        "because the all-zero word is zero"
+        f"x must round to values that have a word: the word of +-{smallest!r} is zero's in "
+        f"{form.name or repr(form)}, got {x[without][0]} at {first_index(without)}"
     )

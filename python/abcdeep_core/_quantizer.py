@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from . import _core
+from ._format_base import integer
 
 if TYPE_CHECKING:
     from ._fixed_format import FixedFormat
@@ -52,20 +53,16 @@ def stochastic_rule(bits: int | None, rule: str) -> tuple[str, int]:
         raise ValueError(f"unknown rule {rule!r}; expected one of {', '.join(_STOCHASTIC)}")
     if bits is None:
         return "a", EXACT_RANDOM_BITS
-    if isinstance(bits, bool) or not isinstance(bits, int):
-        raise TypeError(f"bits must be an integer or None, got {bits!r} ({type(bits).__name__})")
-    if not 1 <= bits <= 32:
-        raise ValueError(f"bits must be in 1..32, got {bits}")
-    return rule, bits
+    return rule, integer("bits", bits, 1, 32)
 
 
 def _set_rounding(
     q: _core.Quantizer | _core.FixedQuantizer, rounding: str, bits: int | None, rule: str
 ) -> None:
     q.addend = _ADDENDS[rounding]
+    rule, random_bits = stochastic_rule(bits, rule)
     if rounding == "stochastic":
-        rule, q.random_bits = stochastic_rule(bits, rule)
-        q.stochastic = _STOCHASTIC[rule]
+        q.stochastic, q.random_bits = _STOCHASTIC[rule], random_bits
 
 
 def float_quantizer(
@@ -84,7 +81,8 @@ def float_quantizer(
     is_p3109 = fmt.specials.startswith("p3109")
     if fmt.emin < -1022 or fmt.emax > 1023:
         raise ValueError(
-            f"format must have exponents in -1022..1023 to be rounded to, got {fmt.emin}..{fmt.emax}"
+            "format must have exponents in -1022..1023 to be rounded to, got "
+            f"{fmt.emin}..{fmt.emax}"
         )
     q = _core.Quantizer()
     q.mantissa_bits, q.emin, max_index = fmt.mantissa_bits, fmt.emin, fmt.max_index
@@ -95,7 +93,8 @@ def float_quantizer(
         underflow = "flush_before"
     q.max_index = (max_index, max_index if fmt.signed else 0)
     q.underflow = _UNDERFLOW[fmt.resolved_underflow(underflow)]
-    q.odd_first_code = fmt.mantissa_bits == 0 and fmt.code0 == "ordinary"
+    if fmt.mantissa_bits == 0:  # the code of 2^q.emin is even
+        q.odd_first_code = (fmt.emin - q.emin + (fmt.code0 != "ordinary")) % 2 == 0
     q.negative_zero = fmt.has_negative_zero
     q.nan_is_error = nan_to == "raise"
     if not fmt.has_zero:

@@ -253,7 +253,9 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--seed", type=_seed, default=0, help="of the data split, weights and sample order"
     )
-    parser.add_argument("--quick", action="store_true", help="a few epochs, to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="few samples and epochs, to see that it works"
+    )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="the report (abcdeep_report.html by default)"
     )

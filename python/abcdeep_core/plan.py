@@ -11,6 +11,7 @@ from . import _core
 from ._arrays import Array
 from ._fixed_format import FixedFormat
 from ._float_format import FloatFormat
+from ._quantizer import float_quantizer
 from .datapath import Datapath, Quantizer
 
 _SMALLEST_NORMAL = -126  # exponent, of float32
@@ -41,6 +42,7 @@ class Operands:
     largest: float  # product of the largest magnitudes
     exponents: tuple[int, int]  # of the smallest magnitudes that are not zero
     bits: int  # significand bits of the widest product
+    lowest: int  # exponent of the lowest bit that a product can have
     finite: bool
 
 
@@ -98,6 +100,13 @@ def _emin(q: Quantizer, form: FloatFormat) -> int:
     return min(form.emin, _SMALLEST_NORMAL) if _underflow(q, form) == "off" else form.emin
 
 
+def overflow_value(q: Quantizer) -> float:
+    """Return what a positive number past the largest value becomes: that, Inf or NaN."""
+    assert isinstance(q.format, FloatFormat)
+    struct = float_quantizer(q.format, q.rounding, q.overflow, q.underflow)
+    return float(struct.overflow_value[0])
+
+
 def _native(d: Datapath, operands: Operands) -> tuple[_core.FloatTile, str]:
     for q, form in _quantizers(d):
         is_binary32 = (form.exponent_bits, form.mantissa_bits, form.bias) == (8, 23, 127)
@@ -121,12 +130,17 @@ def _truncate(d: Datapath, operands: Operands) -> tuple[_core.FloatTile, str]:
 
 
 def _nearest(d: Datapath, operands: Operands) -> tuple[_core.FloatTile, str]:
-    tile = _float32_tile(d, operands, "nearest_even", 10)
-    _need(not tile.product_exact, "products are exact")
-    _need(tile.flush, "underflow is gradual")
-    tile.inexact_products = operands.bits > 24
-    avx512 = _core.selected_isa() == "x86-64-v4"
-    _need(avx512 or not tile.inexact_products, f"products need {operands.bits} > 24 bits")
+    tile = _float32_tile(d, operands, "nearest_even", 21)
+    _need(tile.mantissa_bits > 0, "ties between powers of two")  # their codes' parity is another
+    exact = operands.bits <= 24
+    if not (tile.flush or tile.product_exact):  # also below the smallest normal product
+        assert d.product is not None and isinstance(d.product.format, FloatFormat)
+        exact = exact and operands.lowest >= d.product.format.emin - 23
+    tile.odd_sums = tile.mantissa_bits > 10
+    tile.odd_products = tile.odd_sums or not exact
+    if tile.product_exact or tile.odd_products:
+        _need(_core.float32_rounds_to_odd(), "no rounding of single instructions (AVX-512)")
+        return tile, "binary32 rounded to odd, rounded again, is rounded once"
     return tile, "a sum of two numbers of at most 11 bits may be rounded twice"
 
 
@@ -147,10 +161,9 @@ def _float32_tile(
         underflow = _underflow(q, form)
         _need(underflow in ("flush_before", "off", "gradual"), f"underflow is {underflow}")
         flushes.add(underflow != "gradual")
-        rule = form.resolved_overflow(q.overflow)
-        inward = rounding == "toward_zero" and rule == "ieee"
-        _need(inward or rule in ("sat_finite", "sat_propagate"), f"overflow is {rule}")
-        _need(form.emax - _emin(q, form) <= 252, "the exponent range is that of float32")
+        beyond = overflow_value(q)
+        _need(rounding == "nearest_even" or beyond == form.max, f"overflow gives {beyond}")
+        _need(form.emax - _emin(q, form) <= 253, "the exponent range is wider than float32's")
     _need(len(flushes) == 1, "only one of products and sums flushes")
     tile.flush = flushes.pop()
     tile.product_exact = d.product is None
@@ -167,6 +180,7 @@ def _scale(d: Datapath, operands: Operands, tile: _core.FloatTile) -> None:
     _need(product_emin >= _SMALLEST_NORMAL and sum_emin >= _SMALLEST_NORMAL, "exponents below -126")
     _need(abs(product_emin - sum_emin) <= 8, "thresholds of products and sums are far apart")
     _need(max(product_emin, sum_emin) <= 1, "thresholds above 2")  # the way back is at most 2^127
+    _need(d.accumulator.format.emax <= 127, "sums beyond float32's range")
     tile.sum_scale = _SMALLEST_NORMAL - sum_emin
     tile.product_to_sum = product_emin - sum_emin
     total = _SMALLEST_NORMAL - product_emin
@@ -180,6 +194,8 @@ def _scale(d: Datapath, operands: Operands, tile: _core.FloatTile) -> None:
     tile.scale_a = min(max(total // 2, least_a), most_a)
     tile.scale_b = total - tile.scale_a
     tile.product_limit, tile.sum_limit = product.format.max, d.accumulator.format.max
+    tile.product_overflow = overflow_value(product)
+    tile.sum_overflow = overflow_value(d.accumulator)
 
 
 def _may_overflow(d: Datapath, terms: int, operands: Operands) -> bool:
@@ -206,7 +222,8 @@ def plan_integer(
     tile.bits, tile.is_signed = form.bits, form.signed
     try:
         _need(datapath.product is None, "products are rounded")
-        _need(form.bits <= 32, f"{form.bits} bits do not fit 32-bit lanes")
+        bits = form.bits + (not form.signed)
+        _need(bits <= 32, f"{bits} bits do not fit 32-bit lanes")
         if overflow == "wrap" and form.wrap_bits == 0:
             same = datapath.merge in ("same", datapath.accumulator)
             _need(not chunk or same, "chunks merge with another rule")
@@ -231,15 +248,17 @@ def _largest(x: Array) -> int:
 
 def look_at(summaries: list[tuple[int, int, int]]) -> Operands:
     """Return what two operand summaries (cpp/datapath.hpp) say."""
-    largest, exponents, bits = 1.0, [], 0
+    largest, exponents, bits = 1.0, [], []
     for most, least_less_one, significand in summaries:
         value = float(np.uint32(min(most, _NONFINITE)).view(np.float32))
         largest *= value
         least = least_less_one + 1
         exponents.append((least >> 23) - 127 if least <= most else 0)
-        bits += 24 - ((significand & -significand).bit_length() - 1 if significand else 23)
+        trailing_zeros = (significand & -significand).bit_length() - 1 if significand else 23
+        bits.append(24 - trailing_zeros)
     finite = all(most < _NONFINITE for most, _, _ in summaries)
-    return Operands(largest, (exponents[0], exponents[1]), bits, finite)
+    lowest = sum(exponents) - sum(width - 1 for width in bits)
+    return Operands(largest, (exponents[0], exponents[1]), sum(bits), lowest, finite)
 
 
 Tile = Any  # a FloatTile or an IntegerTile

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +11,7 @@ import numpy.typing as npt
 
 from abcdeep_core import nn
 
+from .study_plan import Plan, Recipe
 from .study_result import AS_TRAINED, FINE_TUNED, FLOAT32, LayerGain, Result
 
 Data: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
@@ -35,116 +34,6 @@ class StepLog:
         if self.shown:
             width = len(str(self.total))
             print(f"[{self.done:{width}}/{self.total}] {text}", file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a network is trained.
-
-    Parameters
-    ----------
-    rates : tuple of float
-        Learning rate of each stage: constant, but a cosine down to zero in the last one.
-    epochs : tuple of int
-        Of each stage.
-    batch_size : int
-    """
-
-    rates: tuple[float, ...]
-    epochs: tuple[int, ...]
-    batch_size: int = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuning:
-    """One fine-tuned row: an accumulator, how its gradient is estimated, and the recipe.
-
-    Parameters
-    ----------
-    mantissa_bits, exponent_bits : int
-        Of the accumulator, with its default biases; 0 mantissa bits is float32, as a control.
-    ste : str
-        Straight-through estimator, see `nn.Arithmetic`.
-    recipe : Recipe
-        With two stages, the first has underflow switched off (arXiv 2401.14110).
-    """
-
-    mantissa_bits: int
-    exponent_bits: int
-    ste: str
-    recipe: Recipe
-
-    @property
-    def name(self) -> str:
-        """Return the accumulator's name, such as "M7E4"."""
-        return f"M{self.mantissa_bits}E{self.exponent_bits}" if self.mantissa_bits else FLOAT32
-
-    @property
-    def method(self) -> str:
-        """Return what tells this row from others of the same accumulator."""
-        return "trained on" if not self.mantissa_bits else METHODS[self.ste]
-
-    def stages(self) -> list[nn.Arithmetic]:
-        """Return the arithmetic of each stage."""
-        count = len(self.recipe.epochs)
-        if not self.mantissa_bits:
-            return [nn.float32_arithmetic()] * count
-        return [
-            nn.lba_arithmetic(
-                self.mantissa_bits,
-                self.exponent_bits,
-                ste=self.ste,
-                underflow=stage == count - 1,
-            )
-            for stage in range(count)
-        ]
-
-
-METHODS = {
-    "identity": "identity",
-    "recursive_of": "recursive/OF",
-    "immediate_of": "immediate/OF",
-    "immediate_diff": "immediate/DIFF",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a study runs.
-
-    Parameters
-    ----------
-    network : callable
-        From a seed to an untrained network.
-    training : Recipe
-        Of the float32 network.
-    tunings : tuple of Tuning
-        The fine-tuned rows.
-    """
-
-    network: Callable[[int], nn.Sequential]
-    training: Recipe
-    tunings: tuple[Tuning, ...]
-
-    @property
-    def steps(self) -> int:
-        """Return how many rows a run has."""
-        return 1 + len(float_grid()) + len(integer_grid()) + len(self.tunings)
-
-
-def float_grid() -> dict[str, nn.Arithmetic]:
-    """Return the floating-point accumulators of the table, by name, with their default biases."""
-    pairs = ((10, 5), (7, 4), (5, 4), (4, 3))
-    return {f"M{m}E{e}": nn.lba_arithmetic(m, e) for m, e in pairs}
-
-
-def integer_grid() -> dict[str, nn.Arithmetic]:
-    """Return the integer accumulators of the table, by name; the operands are int8."""
-    return {
-        f"int{bits} {overflow}": nn.integer_arithmetic(bits, overflow)
-        for bits in (16, 12)
-        for overflow in ("wrap", "saturate")
-    }
 
 
 def run(
@@ -178,7 +67,14 @@ def run(
     log = StepLog(plan.steps, shown=False) if log is None else log
 
     def measured(model: nn.Sequential, started: float, **keywords: Any) -> Result:
-        result = measure(model, test, seed=seed, progress=progress, **keywords)
+        result = measure(
+            model,
+            test,
+            event_samples=plan.event_samples,
+            seed=seed,
+            progress=progress,
+            **keywords,
+        )
         seconds = time.perf_counter() - started
         row = result.label if result.stage == FLOAT32 else f"{result.label}, {result.stage}"
         log.step(f"{row}: {100 * result.accuracy:.2f} % ({seconds:.1f} s)")
@@ -190,14 +86,15 @@ def run(
     model, _ = train_stages(model, stages, data, None, plan.training, seed=seed, progress=progress)
     results = [measured(model, started, name=FLOAT32, stage=FLOAT32)]
     common = {"float32_seconds": results[0].seconds}
-    for name, arithmetic in (float_grid() | integer_grid()).items():
+    for name, arithmetic in plan.as_trained.items():
         started = time.perf_counter()
         narrow = model.with_arithmetic(arithmetic)
         results.append(measured(narrow, started, name=name, stage=AS_TRAINED, **common))
     for tuning in plan.tunings:
         started = time.perf_counter()
+        chosen = (data[0][: tuning.samples], data[1][: tuning.samples])
         tuned, history = train_stages(
-            model, tuning.stages(), data, test, tuning.recipe, seed=seed, progress=progress
+            model, tuning.stages(), chosen, test, tuning.recipe, seed=seed, progress=progress
         )
         results.append(
             measured(
@@ -261,6 +158,7 @@ def measure(
     test: Data,
     *,
     float32_seconds: float | None = None,
+    event_samples: int | None = None,
     progress: bool | None = None,
     **fields: Any,
 ) -> Result:
@@ -272,22 +170,25 @@ def measure(
     test : pair of ndarray
     float32_seconds : float, optional
         `Result.seconds` of the float32 network; None for that network itself.
+    event_samples : int, optional
+        As `Plan`.
     progress : bool, optional
         As `nn.evaluate`.
     **fields
         Those of `Result` that are not measured.
     """
-    found = nn.evaluate(model, test, batch_size=BATCH, events=True, progress=progress)
+    some = (test[0][:event_samples], test[1][:event_samples])
+    counted = nn.evaluate(model, some, batch_size=BATCH, events=True, progress=progress)
     # A float32 pass is short, hence repeated more often; the best is the least disturbed.
-    seconds, correct = _time_forward(model, test, repeats=2 if float32_seconds else 5)
+    seconds, loss, correct = _time_forward(model, test, repeats=2 if float32_seconds else 5)
     datapath = _gemm_layers(model)[0].arithmetic.forward.datapath
     accumulator = None if datapath is None else datapath.accumulator
     return Result(
         bits=32 if accumulator is None else int(accumulator.format.bits),
         limit=0.0 if accumulator is None else float(accumulator.format.max),
-        loss=found.loss,
+        loss=loss,
         correct=correct,
-        events=found.events,
+        events=counted.events,
         seconds=seconds,
         speed=1.0 if float32_seconds is None else float32_seconds / seconds,
         gains=layer_gains(model, test[0][:GAIN_SAMPLES]),
@@ -301,17 +202,18 @@ def _gemm_layers(model: nn.Sequential) -> list[nn.GemmLayer]:
 
 def _time_forward(
     model: nn.Sequential, test: Data, repeats: int
-) -> tuple[float, npt.NDArray[np.bool_]]:
-    """Return the seconds of the best forward pass, and which samples it classifies rightly."""
-    best = float("inf")
+) -> tuple[float, float, npt.NDArray[np.bool_]]:
+    """Return the seconds of the best forward pass, the loss, and which samples are right."""
+    best, outputs = float("inf"), []
     for _ in range(repeats):
         started = time.perf_counter()
-        guesses = [
-            model.forward(test[0][start : start + BATCH]).argmax(axis=1)
-            for start in range(0, len(test[0]), BATCH)
+        outputs = [
+            model.forward(test[0][start : start + BATCH]) for start in range(0, len(test[0]), BATCH)
         ]
         best = min(best, time.perf_counter() - started)
-    return best, np.concatenate(guesses) == test[1]
+    logits = np.concatenate(outputs)
+    loss, _ = nn.softmax_cross_entropy(logits, test[1])
+    return best, loss, logits.argmax(axis=1) == test[1]
 
 
 def layer_gains(model: nn.Sequential, x: npt.NDArray[np.float32]) -> list[LayerGain]:

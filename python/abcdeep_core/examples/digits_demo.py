@@ -8,8 +8,9 @@ import numpy as np
 
 from abcdeep_core import nn
 
-from .accumulator_study import Data, Plan, Recipe, StepLog, Tuning, run
+from .accumulator_study import Data, StepLog, run
 from .study_output import PathLike, machine, publish, warn_without_report
+from .study_plan import M4E3, M4E3_LOW, M7E4, Plan, Recipe, Tuning
 
 TEST_SAMPLES = 597
 REPORT = "abcdeep_report.html"
@@ -69,17 +70,25 @@ def load_digits(seed: int = 0) -> tuple[Data, Data]:
 
 
 def plan(quick: bool = False) -> Plan:
-    """Return what the demo runs; `quick` has a few epochs only."""
+    """Return what the demo runs; `quick` trains on few samples for few epochs."""
     gentle = Recipe(rates=(0.01, 0.003), epochs=(1, 1) if quick else (4, 2))
-    strong = Recipe(rates=(0.02, 0.02), epochs=(1, 1) if quick else (2, 4))
+    strong = Recipe(rates=(0.02,), epochs=(1 if quick else 3,))
+    samples = 100 if quick else None
+    rows = (
+        (M7E4, "identity", gentle),
+        (M4E3, "identity", strong),
+        (M4E3, "immediate_diff", strong),
+        (M4E3_LOW, "identity", strong),
+        (M4E3_LOW, "recursive_of", strong),
+    )
     return Plan(
         network=network,
-        training=Recipe(rates=(0.05,), epochs=(2 if quick else 15,)),
-        tunings=(
-            Tuning(mantissa_bits=7, exponent_bits=4, ste="identity", recipe=gentle),
-            Tuning(mantissa_bits=4, exponent_bits=3, ste="identity", recipe=strong),
-            Tuning(mantissa_bits=4, exponent_bits=3, ste="immediate_diff", recipe=strong),
+        training=Recipe(rates=(0.05,), epochs=(3 if quick else 15,)),
+        tunings=tuple(
+            Tuning(accumulator=accumulator, ste=ste, recipe=recipe, samples=samples)
+            for accumulator, ste, recipe in rows
         ),
+        event_samples=50 if quick else None,
     )
 
 
@@ -97,7 +106,7 @@ def demo(
     seed : int
         Of the split, the weights and the order of the samples.
     quick : bool
-        A few epochs only, to see that it works.
+        Few samples and epochs, to see that it works.
     report_path : path-like
         The HTML file to write.
     json_path : path-like, optional

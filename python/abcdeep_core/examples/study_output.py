@@ -35,8 +35,7 @@ def machine() -> dict[str, str]:
     return {
         "software": f"abcdeep_core {ab.__version__}, NumPy {np.__version__},"
         f" Python {platform.python_version()}",
-        "machine": f"{platform.machine()}, {cores} cores, kernels for"
-        f" {ab.isa_info()['selected']}",
+        "machine": f"{platform.machine()}, {cores} cores, kernels for {ab.isa_info()['selected']}",
     }
 
 

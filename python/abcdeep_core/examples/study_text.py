@@ -43,14 +43,14 @@ class Group:
 
     def mean(self, field: str) -> float:
         """Return the mean of a number of `Result`."""
-        return statistics.fmean(getattr(result, field) for result in self.results)
+        return statistics.fmean(float(getattr(result, field)) for result in self.results)
 
     @property
     def deviation(self) -> float:
         """Return the standard deviation of the accuracy over the seeds in percent, 0 for one."""
         if len(self.results) < 2:
             return 0.0
-        return 100 * statistics.stdev(result.accuracy for result in self.results)
+        return 100 * float(statistics.stdev(result.accuracy for result in self.results))
 
 
 def grouped(results: Sequence[Result]) -> list[Group]:
@@ -82,7 +82,7 @@ def sign_test(wins: int, losses: int) -> float:
     """
     total = wins + losses
     tail = sum(math.comb(total, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / 2**total)
+    return float(min(1.0, 2 * tail / 2**total))
 
 
 def differs(one: Group, other: Group) -> bool:
@@ -157,9 +157,7 @@ def float32(groups: Sequence[Group]) -> Group:
 
 def _rows(groups: Sequence[Group], stage: str, name: str = "") -> list[Group]:
     return [
-        group
-        for group in groups
-        if group.first.stage == stage and name in ("", group.first.name)
+        group for group in groups if group.first.stage == stage and name in ("", group.first.name)
     ]
 
 
@@ -177,25 +175,29 @@ def sentences(results: Sequence[Result]) -> str:
     A difference counts where an exact sign test over the test samples finds it at the 5 % level.
     """
     groups = grouped(results)
-    return f"{_as_trained(groups)} {_fine_tuned(groups)}"
+    return f"{_as_trained(groups)} {_fine_tuned(groups)}".rstrip()
 
 
 def _as_trained(groups: Sequence[Group]) -> str:
     reference = float32(groups)
-    kept, changed = [], []
+    kept: list[str] = []
+    changed: list[str] = []
     for group in _rows(groups, AS_TRAINED):
         name = group.first.name
         if not group.first.is_integer:
             name += f" ({group.first.bits} bits)"
         if differs(group, reference):
-            changed.append(f"{group.accuracy - reference.accuracy:+.2f} with {name}")
+            points = "" if changed else " points"
+            changed.append(f"{group.accuracy - reference.accuracy:+.2f}{points} with {name}")
         else:
             kept.append(name)
     parts = []
     if kept:
-        parts.append(f"{_listed(kept)} {'is' if len(kept) == 1 else 'are'} not measurably different")
+        parts.append(
+            f"{_listed(kept)} {'is' if len(kept) == 1 else 'are'} not measurably different"
+        )
     if changed:
-        parts.append(f"the accuracy changes by {_listed(changed)} points")
+        parts.append(f"the accuracy changes by {_listed(changed)}")
     return (
         f"The network reaches {reference.accuracy:.2f} % in float32; with the same weights"
         f" {', while '.join(parts)}."
@@ -215,12 +217,12 @@ def _fine_tuned(groups: Sequence[Group]) -> str:
             parts.append(f"{start} to {rows[0].accuracy:.2f} % ({_against(rows[0], reference)})")
             continue
         ends = [f"{row.accuracy:.2f} % with {row.first.method}" for row in rows]
-        compared = [
-            f"{row.first.method} is {_against(row, rows[0])}"
-            for row in rows[1:]
-        ]
+        compared = [f"{row.first.method} is {_against(row, rows[0])}" for row in rows[1:]]
         parts.append(f"{start} to {_listed(ends)} ({_listed(compared)})")
-    return f"Fine-tuning {', and '.join(parts)}."
+    if not parts:
+        return ""
+    *first, last = parts
+    return f"Fine-tuning {', '.join(first)}{', and ' if first else ''}{last}."
 
 
 def _against(group: Group, other: Group) -> str:
@@ -266,15 +268,17 @@ def claims(results: Sequence[Result]) -> list[Claim]:
                 max(layers) < 1,
             )
         )
-    tuned = _rows(groups, FINE_TUNED, "M4E3")
-    for group in tuned[1:]:
-        found.append(
-            Claim(
-                "at 8 bits (M4E3) a fine-grained gradient beats the identity",
-                f"{group.first.method} {group.accuracy:.2f} %, {tuned[0].first.method}"
-                f" {tuned[0].accuracy:.2f} %"
-                + ("" if differs(group, tuned[0]) else ", not measurably different"),
-                differs(group, tuned[0]) and group.accuracy > tuned[0].accuracy,
+    tuned = [group for group in _rows(groups, FINE_TUNED) if group.first.bits == 8]
+    for name in dict.fromkeys(group.first.name for group in tuned):
+        identity, *others = [group for group in tuned if group.first.name == name]
+        for group in others:
+            found.append(
+                Claim(
+                    f"at 8 bits ({name}) a fine-grained gradient beats the identity",
+                    f"{group.first.method} {group.accuracy:.2f} %, {identity.first.method}"
+                    f" {identity.accuracy:.2f} %"
+                    + ("" if differs(group, identity) else ", not measurably different"),
+                    differs(group, identity) and group.accuracy > identity.accuracy,
+                )
             )
-        )
     return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-# Okabe and Ito's palette: told apart with any colour vision, and in print.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# Okabe and Ito's palette, told apart with any colour vision, and three more.
+COLORS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"),
+    *("#7a5195", "#8c6d31", "#8a8f98"),
+)
 QUIET = "#5b6675"
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # texts stay texts: sharp, searchable, small
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -42,7 +47,7 @@ _STYLE: dict[str, Any] = {
 _REFERENCE: dict[str, Any] = {"color": QUIET, "linestyle": "--", "linewidth": 1.2}
 
 _BEST = 99.9
-_TICKS = (0, 20, 40, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8)
+_TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.9)
 
 
 def _from_accuracy(accuracy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -74,11 +79,16 @@ class Curve:
     boundary: int = 0
 
 
-def _canvas(width: float, height: float) -> tuple[Canvas, Axes]:
+@contextlib.contextmanager
+def _plot(width: float, height: float) -> Iterator[tuple[Canvas, Axes]]:
+    """Yield an empty plot of this size in inches, in the style of the reports."""
+    require_extra()
+    import matplotlib
     from matplotlib.figure import Figure
 
-    canvas = Figure(figsize=(width, height), layout="constrained")
-    return canvas, canvas.add_subplot()
+    with matplotlib.rc_context(_STYLE):
+        canvas = Figure(figsize=(width, height), layout="constrained")
+        yield canvas, canvas.add_subplot()
 
 
 def _svg(canvas: Canvas, name: str) -> str:
@@ -98,7 +108,9 @@ def _svg(canvas: Canvas, name: str) -> str:
     return re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
 
 
-def accuracy_against_bits(series: Sequence[Series], reference: float, name: str = "accuracy") -> str:
+def accuracy_against_bits(
+    series: Sequence[Series], reference: float, name: str = "accuracy"
+) -> str:
     """Plot accuracy in percent against accumulator width, with the reference as a dashed line.
 
     The axis is that of the logarithm of the error, so that 99 and 98 % stand apart as do 90 and
@@ -130,13 +142,9 @@ def accuracy_against_bits(series: Sequence[Series], reference: float, name: str 
     >>> svg.startswith("<svg")
     True
     """
-    require_extra()
-    import matplotlib
-
-    with matplotlib.rc_context(_STYLE):
-        canvas, axes = _canvas(6.2, 3.7)
+    with _plot(6.2, 4.6) as (canvas, axes):
         axes.axhline(min(reference, _BEST), **_REFERENCE, label="float32")
-        for one, color in zip(series, COLORS, strict=False):
+        for one, color in zip(series, itertools.cycle(COLORS), strict=False):
             order = np.argsort(one.x, kind="stable")
             axes.plot(
                 np.asarray(one.x)[order],
@@ -151,7 +159,7 @@ def accuracy_against_bits(series: Sequence[Series], reference: float, name: str 
                     text,
                     (x, min(y, _BEST)),
                     textcoords="offset points",
-                    xytext=(0, 7),
+                    xytext=(0, -12),
                     ha="center",
                     fontsize=8,
                     color=color,
@@ -159,12 +167,13 @@ def accuracy_against_bits(series: Sequence[Series], reference: float, name: str 
         axes.set_xlabel("accumulator width (bits)")
         axes.set_ylabel("test accuracy (%)")
         axes.set_yscale("function", functions=(_from_accuracy, _to_accuracy))
-        lowest = min([reference, *(y for one in series for y in one.y)])
-        axes.set_ylim(max(0.0, lowest - 0.25 * (100 - lowest)), None)
-        axes.set_yticks([y for y in _TICKS if y >= axes.get_ylim()[0]])
+        shown = [min(y, _BEST) for y in [reference, *(y for one in series for y in one.y)]]
+        low, high = 100 - 1.5 * (100 - min(shown)), 100 - 0.75 * (100 - max(shown))
+        axes.set_ylim(max(0.0, low), high)
+        axes.set_yticks([y for y in _TICKS if low <= y <= high])
         axes.set_xticks(sorted({x for one in series for x in one.x}))
-        axes.margins(x=0.08, y=0.12)
-        axes.legend(loc="best")
+        axes.margins(x=0.08)
+        canvas.legend(loc="outside lower center", ncols=2)
         return _svg(canvas, name)
 
 
@@ -199,12 +208,8 @@ def event_rates(
     >>> "swamped" in svg
     True
     """
-    require_extra()
-    import matplotlib
-
     smallest = 1e-3  # percent; rarer events are drawn as none
-    with matplotlib.rc_context(_STYLE):
-        canvas, axes = _canvas(6.2, 1.0 + 0.42 * len(labels))
+    with _plot(6.2, 1.0 + 0.42 * len(labels)) as (canvas, axes):
         places = np.arange(len(labels), dtype=float)
         thickness = 0.8 / max(len(rates), 1)
         shown = np.array(list(rates.values()), dtype=float).reshape(len(rates), len(labels))
@@ -217,7 +222,7 @@ def event_rates(
                 places + thickness * offsets[index],
                 shown[index],
                 height=0.9 * thickness,
-                color=COLORS[index],
+                color=COLORS[index % len(COLORS)],
                 label=kind,
             )
         axes.set_xscale("log")
@@ -264,15 +269,12 @@ def training_curves(
     >>> svg.startswith("<svg")
     True
     """
-    require_extra()
-    import matplotlib
-    from matplotlib.ticker import MaxNLocator
-
-    with matplotlib.rc_context(_STYLE):
-        canvas, axes = _canvas(6.2, 3.4)
-        for curve, color in zip(curves, COLORS, strict=False):
+    with _plot(6.2, 3.4) as (canvas, axes):
+        for curve, color in zip(curves, itertools.cycle(COLORS), strict=False):
             epochs = np.arange(1, len(curve.values) + 1)
-            axes.plot(epochs, curve.values, marker="o", markersize=3.5, color=color, label=curve.label)
+            axes.plot(
+                epochs, curve.values, marker="o", markersize=3.5, color=color, label=curve.label
+            )
             if 0 < curve.boundary < len(curve.values):
                 before, after = curve.values[curve.boundary - 1 : curve.boundary + 1]
                 axes.plot(
@@ -281,7 +283,7 @@ def training_curves(
                 )  # fmt: skip
         if logarithmic:
             axes.set_yscale("log")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch of fine-tuning")
         axes.set_ylabel(ylabel)
         axes.legend(loc="best")
@@ -322,11 +324,7 @@ def partial_sum_range(
     >>> "int12" in svg
     True
     """
-    require_extra()
-    import matplotlib
-
-    with matplotlib.rc_context(_STYLE):
-        canvas, axes = _canvas(6.2, 0.9 + 0.3 * len(labels))
+    with _plot(6.2, 0.9 + 0.3 * len(labels)) as (canvas, axes):
         places = np.arange(len(labels))
         left, right = np.minimum(low, 0), np.maximum(high, 0)
         outside = (left < -1) | (right > 1)
@@ -381,13 +379,9 @@ def layer_gains(
     >>> "K = 512" in svg
     True
     """
-    require_extra()
-    import matplotlib
-
-    with matplotlib.rc_context(_STYLE):
-        canvas, axes = _canvas(6.2, 3.4)
+    with _plot(6.2, 3.4) as (canvas, axes):
         axes.axhline(1, **_REFERENCE)
-        for (label, values), color in zip(gains.items(), COLORS, strict=False):
+        for (label, values), color in zip(gains.items(), itertools.cycle(COLORS), strict=False):
             axes.plot(range(len(layers)), values, marker="o", color=color, label=label)
         axes.set_xticks(range(len(layers)), layers)
         axes.margins(x=0.08, y=0.1)
