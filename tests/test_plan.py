@@ -1,4 +1,4 @@
-"""Every fast path against the general engine, bit for bit, and the planner's choice between them."""
+"""Every fast path against the general engine, bit for bit, and the choice between them."""
 
 from __future__ import annotations
 

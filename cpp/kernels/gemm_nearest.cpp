@@ -110,7 +110,8 @@ class NearestStep : public ScaledStep {
         if constexpr (how == Range::saturate) return clamp_magnitude(x, limit);
         if constexpr (how == Range::replace) {
             const U magnitude = bits_as<U>(x) & 0x7fffffffu, sign = bits_as<U>(x) & 0x80000000u;
-            const auto over = (magnitude > bits_as<U>(limit)) & (magnitude <= 0x7f800000u);  // no NaN
+            const auto over =
+                (magnitude > bits_as<U>(limit)) & (magnitude <= 0x7f800000u);  // no NaN
             return bits_as<V>(select(over, beyond | sign, bits_as<U>(x)));
         }
         return x;

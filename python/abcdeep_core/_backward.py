@@ -12,24 +12,23 @@ import numpy.typing as npt
 from . import _core, _names
 from ._arrays import Array, as_array, check_out, is_narrow_float
 from ._gemm import (
+    Address,
     as_addend,
     as_operand,
     batch_offsets,
     check_finite,
     compile_datapath,
     element_strided,
+    random_address,
 )
 from ._matmul import gemm, operand_order, stack_shapes
 from ._threads import check_threads
 from .accumulators import float_accumulator
 from .datapath import Datapath
-from .random import check_unsigned
 
 # The enum of cpp/datapath.hpp; "identity" needs no chain.
 _ESTIMATORS = {"recursive_of": 0, "immediate_of": 1, "immediate_diff": 2}
 STE = ("identity", *_ESTIMATORS)
-
-Address = tuple[SupportsIndex | None, SupportsIndex, SupportsIndex]
 
 
 def matmul_backward(
@@ -186,8 +185,7 @@ def backward_stacks(
         grad_a = _product(g, transposed, threads)
         return grad_a, _product(np.swapaxes(a, -1, -2), g, threads)
     compiled = compile_datapath(datapath, a.shape[-1])
-    if compiled.random and address[0] is None:
-        raise ValueError("a stochastic accumulator needs seed=, got None")
+    random_address(compiled, address)
     for name, operand in given.items():
         check_finite(name, operand, compiled.nan_format)
     columns = g.shape[-1]
@@ -218,11 +216,10 @@ def _estimate(
 ) -> Array:
     *batch, lane_rows, terms = lane.shape
     out = np.zeros(lane.shape, np.float32)
-    seed, stream, call = address
+    compiled = compile_datapath(datapath, terms)
+    assert isinstance(compiled.struct, _core.FloatDatapath)
     run = _core.Gradient()
-    struct = compile_datapath(datapath, terms).struct
-    assert isinstance(struct, _core.FloatDatapath)
-    run.datapath = struct
+    run.datapath = compiled.struct
     keep = []
     views = [
         (run.set_lane, lane),
@@ -241,13 +238,7 @@ def _estimate(
         run.set_order(order)
     batches = int(np.prod(batch))
     run.set_sizes(batches, lane_rows, other.shape[-2], terms, _ESTIMATORS[ste])
-    run.set_random(
-        check_unsigned("seed", 0 if seed is None else seed, 64),
-        check_unsigned("stream", stream, 32),
-        check_unsigned("call", call, 32),
-        0,
-        *strides,
-    )
+    run.set_random(*random_address(compiled, address), 0, *strides)
     run.run(check_threads(threads))
     return out
 

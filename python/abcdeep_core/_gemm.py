@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, SupportsIndex, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -19,9 +19,23 @@ from ._quantizer import fixed_quantizer, float_quantizer, stochastic_rule
 from .datapath import MERGE_ORDERS, Datapath, Quantizer
 from .events import COUNTED, Events
 from .formats import get_format
+from .random import check_unsigned
 
 _INTEGERS = tuple(
     np.dtype(t) for t in (np.int8, np.uint8, np.int16, np.uint16, ml_dtypes.int4, ml_dtypes.uint4)
+)
+Address: TypeAlias = tuple[SupportsIndex | None, SupportsIndex, SupportsIndex]
+
+# Fields of steps that are not compiled yet; they must have their defaults.
+_FUSED_FIELDS = (
+    "flush_inputs",
+    "group_quantizer",
+    "alignment_bits",
+    "zero_rule",
+    "exponent_floor",
+    "operand_a",
+    "operand_b",
+    "addend",
 )
 _INTEGER_NAMES = "int8, uint8, int16, uint16, int4 or uint4"
 
@@ -111,8 +125,11 @@ def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
         raise NotImplementedError(f"step={datapath.step!r} is not compiled yet")
     if datapath.c_join != "early":
         raise NotImplementedError(f"c_join={datapath.c_join!r} is not compiled yet")
-    if datapath.flush_inputs or datapath.group_quantizer is not None:
-        raise NotImplementedError("flush_inputs and group_quantizer are not compiled yet")
+    plain = Datapath()
+    for field in _FUSED_FIELDS:
+        value = getattr(datapath, field)
+        if value != getattr(plain, field):
+            raise NotImplementedError(f"{field}={value!r} is not compiled yet")
     chunk = datapath.chunk if 0 < datapath.chunk < terms else 0
     if datapath.is_integer:
         return _compile_integer(datapath, chunk)
@@ -292,6 +309,23 @@ def check_finite(name: str, array: Array, form: FloatFormat | None) -> None:
             f"{name} must be finite: {form.name or form!r} has no NaN, "
             f"got {array.reshape(-1)[int(np.argmax(bad))]} at {at}"
         )
+
+
+def random_address(compiled: Compiled, address: Address) -> tuple[int, int, int]:
+    """Return seed, stream and call of the random words, checked."""
+    seed, stream, call = address
+    if compiled.random and seed is None:
+        raise ValueError("a stochastic accumulator needs seed=, got None")
+    number = check_unsigned("call", call, 32)
+    if (
+        compiled.random and 3 * number + 2 >= 1 << 32
+    ):  # three calls of words: products, sums, merges
+        raise ValueError(f"call must be below 2**32 // 3 for stochastic rounding, got {number}")
+    return (
+        check_unsigned("seed", 0 if seed is None else seed, 64),
+        check_unsigned("stream", stream, 32),
+        number,
+    )
 
 
 def batch_offsets(array: Array, batch_shape: Sequence[int]) -> Array:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from . import _core
 from ._arrays import Array, check_out
 from ._gemm import (
+    Address,
     Compiled,
     EventRecorder,
     as_addend,
@@ -18,13 +19,13 @@ from ._gemm import (
     batch_offsets,
     check_finite,
     compile_datapath,
+    random_address,
 )
 from ._quantize import quantize
 from ._threads import check_threads
 from .datapath import Datapath
 from .events import Events
 from .plan import Plan, Tile, look_at, plan_float, plan_integer
-from .random import check_unsigned
 
 EventLevel = Literal[False, True, "overflow"]
 
@@ -199,7 +200,7 @@ def gemm(
     shape: tuple[int, ...],
     events: EventLevel,
     per_output: bool,
-    address: tuple[SupportsIndex | None, SupportsIndex, SupportsIndex],
+    address: Address,
     out: Array | None,
     threads: SupportsIndex | None,
     path: str | None = None,
@@ -214,9 +215,7 @@ def gemm(
     columns = b.shape[-1]
     compiled = compile_datapath(datapath, terms)
     level = event_level(events)
-    seed, stream, call = address
-    if compiled.random and seed is None:
-        raise ValueError("a stochastic accumulator needs seed=, got None")
+    seed, stream, call = random_address(compiled, address)
     workers = check_threads(threads)
     given = {"a": a, "b": b} if given is None else given
     plan, tile = plan_gemm(datapath, compiled, a, b, c is not None, level, workers, given, path)
@@ -239,12 +238,7 @@ def gemm(
     order = operand_order(datapath, terms)
     if order is not None:
         run.set_order(order)
-    run.set_random(
-        check_unsigned("seed", 0 if seed is None else seed, 64),
-        check_unsigned("stream", stream, 32),
-        check_unsigned("call", call, 32),
-        0,
-    )
+    run.set_random(seed, stream, call, 0)
     recorder = EventRecorder(level, per_output and level > 0, compiled, terms, outputs)
     run.set_events(level, recorder.counts, recorder.extremes)
     if tile is None:

@@ -315,8 +315,8 @@ def _lba_from_text(
             values[field[0]] = int(field[1:])
         else:
             raise ValueError(
-                f"accumulator {text!r}: expected b<bias>, p<product bias>, c<chunk>, rtz, rne or sr, "
-                f"got {field!r}"
+                f"accumulator {text!r}: expected b<bias>, p<product bias>, c<chunk>, rtz, rne "
+                f"or sr, got {field!r}"
             )
     return lba_accumulator(
         mantissa_bits, exponent_bits, values["b"], values["p"], values["c"], rounding=rounding

@@ -126,8 +126,9 @@ class Datapath:
     arithmetic : {"exact", "fp32_mask"}
         "fp32_mask" truncates binary32 results that were rounded to nearest, as published GPU
         emulations do; for ``rounding="toward_zero"`` only.
-    alignment_bits, zero_rule, exponent_floor, group_quantizer, operand_a, operand_b, addend,
-    flush_inputs
+    group_quantizer : Quantizer, optional
+        Rounds the exact sum of a group; in a tree, its leaves and nodes.
+    alignment_bits, zero_rule, exponent_floor, operand_a, operand_b, addend, flush_inputs
         Parameters of the fused steps of matrix units.
     name : str
         A label; it takes no part in equality.

@@ -31,8 +31,8 @@ COUNTED = (
 class Events:
     """Counts of numerical events over terms, steps and outputs; ``a + b`` merges two.
 
-    A step is one addition that the accumulator rounds: of a term, of a group of terms, or of a chunk
-    sum. With ``per_output=True`` each field is an array of the result's shape, else a number.
+    A step is one addition that the accumulator rounds: of a term, of a group of terms, or of a
+    chunk sum. With ``per_output=True`` each field is an array of the result's shape, else a number.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from typing import Any
 
 import numpy as np
@@ -46,13 +47,13 @@ class Operands:
     finite: bool
 
 
-class _NotPossible(Exception):
+class _PathError(Exception):
     """Says why a fast path does not apply."""
 
 
 def _need(condition: bool, otherwise: str) -> None:
     if not condition:
-        raise _NotPossible(otherwise)
+        raise _PathError(otherwise)
 
 
 def plan_float(
@@ -70,7 +71,7 @@ def plan_float(
                 reason += ", limits checked" if tile.clamp else ", no sum can leave the range"
             tile.chunk = chunk
             return Plan(find.__name__[1:], reason), tile
-        except _NotPossible as why:
+        except _PathError as why:
             reasons.append(f"{find.__name__[1:]}: {why}")
     return Plan("lanes", "; ".join(reasons)), None
 
@@ -126,6 +127,9 @@ def _truncate(d: Datapath, operands: Operands) -> tuple[_core.FloatTile, str]:
     if tile.nearest:
         off = any(_underflow(q, form) == "off" for q, form in _quantizers(d))
         _need(tile.flush and not off, "fp32_mask without a threshold")
+        # elsewhere a result is flushed by its size before rounding
+        x86 = platform.machine() in ("x86_64", "AMD64")
+        _need(x86, "the processor flushes before rounding")
     return tile, "binary32 truncated toward zero, truncated again, is truncated once"
 
 
@@ -134,7 +138,8 @@ def _nearest(d: Datapath, operands: Operands) -> tuple[_core.FloatTile, str]:
     _need(tile.mantissa_bits > 0, "ties between powers of two")  # their codes' parity is another
     exact = operands.bits <= 24
     if not (tile.flush or tile.product_exact):  # also below the smallest normal product
-        assert d.product is not None and isinstance(d.product.format, FloatFormat)
+        assert d.product is not None
+        assert isinstance(d.product.format, FloatFormat)
         exact = exact and operands.lowest >= d.product.format.emin - 23
     tile.odd_sums = tile.mantissa_bits > 10
     tile.odd_products = tile.odd_sums or not exact
@@ -172,7 +177,8 @@ def _float32_tile(
 
 def _scale(d: Datapath, operands: Operands, tile: _core.FloatTile) -> None:
     """Choose the powers of two that bring both thresholds to float32's own."""
-    assert d.accumulator is not None and isinstance(d.accumulator.format, FloatFormat)
+    assert d.accumulator is not None
+    assert isinstance(d.accumulator.format, FloatFormat)
     product = d.product or d.accumulator
     assert isinstance(product.format, FloatFormat)
     product_emin = _emin(product, product.format)
@@ -213,7 +219,7 @@ def _may_overflow(d: Datapath, terms: int, operands: Operands) -> bool:
 def plan_integer(
     datapath: Datapath, chunk: int, a: Array, b: Array, has_addend: bool
 ) -> tuple[Plan, _core.IntegerTile | None]:
-    """Return the plan of an integer product without events, and the parameters of its fast kernel."""
+    """Return the plan of an integer product without events, and its fast kernel's parameters."""
     assert datapath.accumulator is not None
     form = datapath.accumulator.format
     assert isinstance(form, FixedFormat)
@@ -238,7 +244,7 @@ def plan_integer(
         product = _largest(a) * _largest(b)
         _need(max(product, tile.highest + 1) + tile.highest < 1 << 31, "a sum may need 33 bits")
         return Plan("integer", "no sum before saturation leaves 32 bits"), tile
-    except _NotPossible as why:
+    except _PathError as why:
         return Plan("lanes", f"integer: {why}"), None
 
 
