@@ -22,8 +22,9 @@ BENCHES = {
     "random": bench_random.cases,
 }
 SIGNIFICANT = 0.1  # a change of the ratio by less than this share is noise
-WIDTHS = (55, 10, 3, 9, 7, 7, 7, 10)
-HEADER = ("case", "isa", "thr", "G/s", "ratio", "target", "Eigen", "path")
+HEADER = ("case", "shape", "isa", "thr", "G/s", "ratio", "target", "Eigen", "path")
+WIDTHS = (55, 14, 10, 3, 8, 6, 6, 6, 8)
+LEFT = (0, 1, 2, 8)  # columns of words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{machine['cpu']}; {' '.join(machine['flags'])}")
     print(f"NumPy {machine['numpy']}, BLAS: {machine['numpy_blas']}")
     print("ratio: against the baseline named at the right, same threads, same run. Eigen: against")
-    print("the in-process float32 GEMM of the instruction set in the second column.")
+    print("the in-process float32 GEMM of the same instruction set.")
     print(line(HEADER) + "  against" + ("" if not previous else "; then -> now"))
     cases: dict[str, Case] = {}
     rows: list[Row] = []
@@ -112,7 +113,7 @@ def read(path: Path) -> dict[tuple[str, str, int], Row]:
 
 def line(cells: Sequence[str]) -> str:
     first, *rest = (
-        cell.ljust(width) if i in (0, 1, 7) else cell.rjust(width)
+        cell.ljust(width) if i in LEFT else cell.rjust(width)
         for i, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))
     )
     return "  ".join([first, *rest])
@@ -125,6 +126,7 @@ def text(row: Row) -> str:
     mark = "" if row.target is None or row.ratio >= row.target else " <"
     cells = (
         row.name,
+        row.shape,
         row.isa,
         str(row.threads),
         f"{row.speed / 1e9:.3f}",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,10 @@ from abcdeep_core import _core
 from .measure import Case, Run, Settings, targets
 
 SQUARE = "LBA M7E4, data that cannot overflow"
-SATURATE = "integer saturate, int8, P = 16"
+LBA = ab.lba_accumulator(7, 4, bias=10, product_bias=12, chunk=16)
+LONGEST = 2.0  # seconds of one call, above which a case takes half the size
+
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Operands:
@@ -28,7 +33,10 @@ class Operands:
         bound = math.sqrt(60 / k)
         self.small = self._pair(lambda shape: rng.uniform(-bound, bound, shape))
         self.large = self._pair(lambda shape: rng.standard_normal(shape) * 4)
-        self.int8 = tuple(rng.integers(-128, 128, shape, np.int8) for shape in ((m, k), (k, n)))
+        self.int8 = (
+            rng.integers(-128, 128, (m, k), np.int8),
+            rng.integers(-128, 128, (k, n), np.int8),
+        )
         # Four significand bits and few exponents: exact products in M7, none below 2^-12.
         self.e4m3 = self._pair(
             lambda shape: np.ldexp(
@@ -38,7 +46,7 @@ class Operands:
         )
         self.out = np.empty((m, n), np.float32)
 
-    def _pair(self, draw: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _pair(self, draw: Callable[[tuple[int, int]], Any]) -> Pair:
         m, n, k = self.shape
         return draw((m, k)).astype(np.float32), draw((k, n)).astype(np.float32)
 
@@ -48,149 +56,177 @@ class Operands:
     def eigen(self) -> None:
         _core.matmul_float32(*self.small, self.out, self.threads)
 
-    def emulated(self, pair: Any, datapath: ab.Datapath, **options: Any) -> Run:
+    def emulated(self, pair: Pair, datapath: ab.Datapath, **options: Any) -> Run:
         matmul: Any = ab.matmul
         return partial(matmul, *pair, datapath, **({"threads": self.threads} | options))
 
     def case(
-        self, name: str, pair: Any, datapath: ab.Datapath, options: Any = None, **fields: Any
+        self, name: str, pair: Pair, datapath: ab.Datapath, options: Any = None, **fields: Any
     ) -> Case:
         m, n, k = self.shape
         defaults: dict[str, Any] = {
             "baseline_run": self.numpy,
             "baseline": "NumPy float32 matmul",
             "yardstick_run": self.eigen,
-            "path": datapath.plan(*pair).path,
+            "path": "" if options and "seed" in options else datapath.plan(*pair).path,
             "run": self.emulated(pair, datapath, **(options or {})),
+            "shape": f"{m}x{n}x{k}",
         }
         return Case(name=name, work=m * n * k, unit="MAC", **(defaults | fields))
 
 
+@dataclasses.dataclass(frozen=True)
+class Squares:
+    """Square operands of the size asked for, and of half of it for what would take too long."""
+
+    full: Operands
+    half: Operands
+
+    def affordable(self, build: Callable[[Operands], Case]) -> Case:
+        case = build(self.half)
+        start = time.perf_counter()
+        case.run()
+        seconds = 8 * (time.perf_counter() - start)
+        return build(self.full) if seconds < LONGEST else case
+
+    def case(self, name: str, kind: str, *args: Any, **fields: Any) -> Case:
+        return self.affordable(lambda o: o.case(name, getattr(o, kind), *args, **fields))
+
+
 def cases(settings: Settings) -> Iterator[Case]:
-    size = settings.size
-    square = Operands(size, size, size, settings.threads)
+    size, threads = settings.size, settings.threads
+    half = max(1, size // 2)
+    square = Squares(Operands(size, size, size, threads), Operands(half, half, half, threads))
     yield from float_cases(square)
     yield from integer_cases(square)
     yield from event_cases(square)
-    yield from other_cases(square, settings)
+    yield from backward_cases(square)
+    yield from shape_cases(square.full, size, threads)
 
 
-def float_cases(square: Operands) -> Iterator[Case]:
-    lba = ab.lba_accumulator(7, 4, bias=10, product_bias=12, chunk=16)
-    yield square.case(SQUARE, square.small, lba, targets=targets(0.7, 0.35))
+def float_cases(square: Squares) -> Iterator[Case]:
+    yield square.case(SQUARE, "small", LBA, targets=targets(0.7, 0.35))
     yield square.case(
-        "LBA M7E4, exact products (E4M3 operands)",
-        square.e4m3,
-        lba,
-        targets=targets(1.3, 0.65),
+        "LBA M7E4, exact products (E4M3 operands)", "e4m3", LBA, targets=targets(1.3, 0.65)
     )
-    yield square.case("LBA M7E4, data that overflow", square.large, lba, targets=targets(0.45, 0.2))
-    yield square.case(
-        "LBA M7E4, fp32_mask", square.small, ab.lba_accumulator(7, 4, arithmetic="fp32_mask")
-    )
+    yield square.case("LBA M7E4, data that overflow", "large", LBA, targets=targets(0.45, 0.2))
+    mask = ab.lba_accumulator(7, 4, arithmetic="fp32_mask")
+    yield square.case("LBA M7E4, fp32_mask", "small", mask)
     yield square.case(
         "float accumulator fp16, nearest_even, rounded products",
-        square.small,
+        "small",
         ab.float_accumulator("fp16", product="fp16"),
         targets=targets(0.25, 0.15),
     )
-    wide = ab.FloatFormat(exponent_bits=8, mantissa_bits=21)
     yield square.case(
         "float accumulator E8M21, nearest_even, exact products",
-        square.small,
-        ab.float_accumulator(wide),
+        "small",
+        ab.float_accumulator(ab.FloatFormat(exponent_bits=8, mantissa_bits=21)),
         targets=targets(0.15, 0.06),
     )
     for bits in (8, 16):
         yield square.case(
             f"float accumulator fp16, stochastic, {bits} bits",
-            square.small,
+            "small",
             ab.float_accumulator("fp16", rounding="stochastic", bits=bits),
             {"seed": 1},
             targets=targets(0.05, 0.02),
         )
 
 
-def integer_cases(square: Operands) -> Iterator[Case]:
+def integer_cases(square: Squares) -> Iterator[Case]:
     features = ab.isa_info()["features"]
     vnni = features.get("avx512_vnni") or features.get("avx_vnni")
-    wrap = targets(5.0 if vnni else 1.5, 1.5)
     for bits in (16, 32):
         yield square.case(
             f"integer wrap, int8, P = {bits}",
-            square.int8,
+            "int8",
             ab.integer_accumulator(bits),
-            targets=wrap,
+            targets=targets(5.0 if vnni else 1.5, 1.5),
         )
     for bits, goal in ((16, targets(1.8, 0.9)), (12, targets(1.3, 0.6))):
         yield square.case(
-            SATURATE if bits == 16 else f"integer saturate, int8, P = {bits}",
-            square.int8,
+            f"integer saturate, int8, P = {bits}",
+            "int8",
             ab.integer_accumulator(bits, "saturate"),
             targets=goal,
         )
     yield square.case(
         "integer saturate, int8, P = 24, group 4",
-        square.int8,
+        "int8",
         ab.integer_accumulator(24, "saturate", group=4),
         targets=targets(0.8, 0.4),
     )
 
 
-def event_cases(square: Operands) -> Iterator[Case]:
+def event_cases(square: Squares) -> Iterator[Case]:
     # Shares of the speed without events; the wrapping accumulator's, of the saturating one's.
-    lba = ab.lba_accumulator(7, 4, bias=10, product_bias=12, chunk=16)
     saturate, wrap = ab.integer_accumulator(16, "saturate"), ab.integer_accumulator(16)
-    rows = (
-        ("LBA M7E4", square.small, lba, lba, "without events"),
-        ("integer saturate", square.int8, saturate, saturate, "without events"),
-        ("integer wrap", square.int8, wrap, saturate, "saturate without events"),
-    )
-    for events, goal in (("overflow", 0.5), (True, 0.2)):
-        for name, pair, datapath, reference, against in rows:
-            yield square.case(
+
+    def build(name: str, kind: str, datapath: ab.Datapath, events: Any, goal: float) -> Case:
+        reference = saturate if datapath is wrap else datapath
+        return square.affordable(
+            lambda operands: operands.case(
                 f"{name}, events={events!r}",
-                pair,
+                getattr(operands, kind),
                 datapath,
                 {"events": events},
                 path="",
-                baseline_run=square.emulated(pair, reference),
-                baseline=against,
+                baseline_run=operands.emulated(getattr(operands, kind), reference),
+                baseline="saturate, no events" if datapath is wrap else "without events",
                 targets=targets(goal, goal),
             )
+        )
+
+    for events, goal in (("overflow", 0.5), (True, 0.2)):
+        yield build("LBA M7E4", "small", LBA, events, goal)
+        yield build("integer saturate", "int8", saturate, events, goal)
+        yield build("integer wrap", "int8", wrap, events, goal)
 
 
-def other_cases(square: Operands, settings: Settings) -> Iterator[Case]:
-    size, threads = settings.size, settings.threads
-    lba = ab.lba_accumulator(7, 4, bias=10, product_bias=12, chunk=16)
-    gradient = np.random.default_rng(5).standard_normal((size, size)).astype(np.float32)
-    yield square.case(
-        "LBA M7E4 backward, recursive_of",
-        square.small,
-        lba,
-        run=lambda: ab.matmul_backward(
-            gradient, *square.small, lba, ste="recursive_of", threads=threads
-        ),
-        baseline_run=square.emulated(square.small, lba),
-        baseline="the emulated forward",
-        targets=targets(0.3, 0.3),
-    )
+def backward_cases(square: Squares) -> Iterator[Case]:
+    def build(operands: Operands) -> Case:
+        m, n, _ = operands.shape
+        gradient = np.random.default_rng(5).standard_normal((m, n)).astype(np.float32)
+        backward = partial(
+            ab.matmul_backward,
+            gradient,
+            *operands.small,
+            LBA,
+            ste="recursive_of",
+            threads=operands.threads,
+        )
+        return operands.case(
+            "LBA M7E4 backward, recursive_of",
+            operands.small,
+            LBA,
+            run=backward,
+            baseline_run=operands.emulated(operands.small, LBA),
+            baseline="the emulated forward",
+            path="",
+            targets=targets(0.3, 0.3),
+        )
+
+    yield square.affordable(build)
+
+
+def shape_cases(square: Operands, size: int, threads: int) -> Iterator[Case]:
     yield square.case(
         "LBA M7E4, 2 threads",
         square.small,
-        lba,
+        LBA,
         {"threads": 2},
-        baseline_run=square.emulated(square.small, lba, threads=1),
+        baseline_run=square.emulated(square.small, LBA, threads=1),
         baseline="1 thread",
         targets=targets(1.8, 1.8),
     )
-    shapes = (
-        ("K = 4 x size", (size // 4, size // 4, 4 * size)),
+    quarter = max(1, size // 4)
+    for name, shape in (
+        ("K = 4 x size", (quarter, quarter, 4 * size)),
         ("M = 1", (1, size, size)),
         ("N = 1", (size, 1, size)),
-    )
-    for name, shape in shapes:
+    ):
         operands = Operands(*shape, threads)
-        yield operands.case(f"LBA M7E4, {name}", operands.small, lba, target_of=(SQUARE, 0.7))
+        yield operands.case(f"LBA M7E4, {name}", operands.small, LBA, target_of=(SQUARE, 0.7))
     tiny = Operands(16, 16, 16, threads)
-    yield tiny.case("LBA M7E4, 16 x 16 x 16", tiny.small, lba, targets=targets(1 / 6, 1 / 6))
+    yield tiny.case("LBA M7E4, 16 x 16 x 16", tiny.small, LBA, targets=targets(1 / 6, 1 / 6))

@@ -54,7 +54,9 @@ class Case:
     target_of : (str, float), optional
         Target instead: a share of the ratio of another row.
     path : str
-        Which kernel ran.
+        Which kernel ran, as far as the plan tells.
+    shape : str
+        M, N and K, or the number of elements.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Case:
     targets: Mapping[str, float] = dataclasses.field(default_factory=dict)
     target_of: tuple[str, float] | None = None
     path: str = ""
+    shape: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,7 @@ class Row:
     yardstick_ratio: float | None
     target: float | None
     path: str
+    shape: str
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -122,6 +126,7 @@ def measure(case: Case, isa: str, threads: int, *, repeats: int, sample: float) 
         yardstick_ratio=yardstick[0] / seconds if yardstick else None,
         target=case.targets.get(isa),
         path=case.path,
+        shape=case.shape or str(int(case.work)),
     )
 
 

@@ -8,648 +8,609 @@ from typing import Annotated, overload
 import numpy
 from numpy.typing import NDArray
 
+
 class Gradient:
     def __init__(self) -> None: ...
+
     @property
     def datapath(self) -> FloatDatapath: ...
+
     @datapath.setter
     def datapath(self, arg: FloatDatapath, /) -> None: ...
-    def set_lane(
-        self,
-        arg0: Annotated[NDArray, dict(device="cpu", writable=False)],
-        arg1: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        arg2: int,
-        arg3: int,
-        /,
-    ) -> None: ...
-    def set_other(
-        self,
-        arg0: Annotated[NDArray, dict(device="cpu", writable=False)],
-        arg1: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        arg2: int,
-        arg3: int,
-        /,
-    ) -> None: ...
-    def set_gradient(
-        self,
-        arg0: Annotated[NDArray, dict(device="cpu", writable=False)],
-        arg1: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        arg2: int,
-        arg3: int,
-        /,
-    ) -> None: ...
-    def set_start(
-        self,
-        arg0: Annotated[NDArray, dict(device="cpu", writable=False)],
-        arg1: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        arg2: int,
-        arg3: int,
-        /,
-    ) -> None: ...
-    def set_out(
-        self,
-        arg0: Annotated[NDArray, dict(device="cpu")],
-        arg1: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        arg2: int,
-        arg3: int,
-        /,
-    ) -> None: ...
-    def set_sizes(
-        self, batches: int, lane_rows: int, other_rows: int, terms: int, estimator: int
-    ) -> None: ...
-    def set_random(
-        self,
-        seed: int,
-        stream: int,
-        call: int,
-        first_output: int,
-        lane_stride: int,
-        other_stride: int,
-    ) -> None: ...
-    def set_order(
-        self,
-        order: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-    ) -> None: ...
+
+    def set_lane(self, arg0: Annotated[NDArray, dict(device='cpu', writable=False)], arg1: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], arg2: int, arg3: int, /) -> None: ...
+
+    def set_other(self, arg0: Annotated[NDArray, dict(device='cpu', writable=False)], arg1: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], arg2: int, arg3: int, /) -> None: ...
+
+    def set_gradient(self, arg0: Annotated[NDArray, dict(device='cpu', writable=False)], arg1: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], arg2: int, arg3: int, /) -> None: ...
+
+    def set_start(self, arg0: Annotated[NDArray, dict(device='cpu', writable=False)], arg1: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], arg2: int, arg3: int, /) -> None: ...
+
+    def set_out(self, arg0: Annotated[NDArray, dict(device='cpu')], arg1: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], arg2: int, arg3: int, /) -> None: ...
+
+    def set_sizes(self, batches: int, lane_rows: int, other_rows: int, terms: int, estimator: int) -> None: ...
+
+    def set_random(self, seed: int, stream: int, call: int, first_output: int, lane_stride: int, other_stride: int) -> None: ...
+
+    def set_order(self, order: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
+
     def run(self, threads: int) -> None: ...
 
 def selected_isa() -> str: ...
+
 def supported_isas() -> list[str]: ...
+
 def set_isa(name: str) -> None: ...
+
 def cpu_features() -> list[tuple[str, bool]]: ...
+
 def default_threads() -> int: ...
-def matmul_float64(
-    a: Annotated[
-        NDArray[numpy.float64], dict(shape=(None, None), order="C", device="cpu", writable=False)
-    ],
-    b: Annotated[
-        NDArray[numpy.float64], dict(shape=(None, None), order="C", device="cpu", writable=False)
-    ],
-    out: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order="C", device="cpu")],
-    threads: int,
-) -> None: ...
-def matmul_float32(
-    a: Annotated[
-        NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
-    ],
-    b: Annotated[
-        NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
-    ],
-    out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
-    threads: int,
-) -> None: ...
+
+def matmul_float64(a: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], b: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu')], threads: int) -> None: ...
+
+def matmul_float32(a: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], b: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], threads: int) -> None: ...
 
 class Quantizer:
     def __init__(self) -> None: ...
+
     @property
     def mantissa_bits(self) -> int: ...
+
     @mantissa_bits.setter
     def mantissa_bits(self, arg: int, /) -> None: ...
+
     @property
     def emin(self) -> int: ...
+
     @emin.setter
     def emin(self, arg: int, /) -> None: ...
+
     @property
     def max_index(self) -> list[int]: ...
+
     @max_index.setter
     def max_index(self, arg: Sequence[int], /) -> None: ...
+
     @property
     def odd_first_code(self) -> bool: ...
+
     @odd_first_code.setter
     def odd_first_code(self, arg: bool, /) -> None: ...
+
     @property
     def negative_zero(self) -> bool: ...
+
     @negative_zero.setter
     def negative_zero(self, arg: bool, /) -> None: ...
+
     @property
     def nan_is_error(self) -> bool: ...
+
     @nan_is_error.setter
     def nan_is_error(self, arg: bool, /) -> None: ...
+
     @property
     def addend(self) -> list[list[int]]: ...
+
     @addend.setter
     def addend(self, arg: Sequence[Sequence[int]], /) -> None: ...
+
     @property
     def random_bits(self) -> int: ...
+
     @random_bits.setter
     def random_bits(self, arg: int, /) -> None: ...
+
     @property
     def overflow_value(self) -> list[float]: ...
+
     @overflow_value.setter
     def overflow_value(self, arg: Sequence[float], /) -> None: ...
+
     @property
     def infinity_value(self) -> list[float]: ...
+
     @infinity_value.setter
     def infinity_value(self, arg: Sequence[float], /) -> None: ...
+
     @property
     def overflow_code(self) -> list[int]: ...
+
     @overflow_code.setter
     def overflow_code(self, arg: Sequence[int], /) -> None: ...
+
     @property
     def infinity_code(self) -> list[int]: ...
+
     @infinity_code.setter
     def infinity_code(self, arg: Sequence[int], /) -> None: ...
+
     @property
     def nan_value(self) -> float: ...
+
     @nan_value.setter
     def nan_value(self, arg: float, /) -> None: ...
+
     @property
     def nan_code(self) -> int: ...
+
     @nan_code.setter
     def nan_code(self, arg: int, /) -> None: ...
+
     @property
     def code_offset(self) -> int: ...
+
     @code_offset.setter
     def code_offset(self, arg: int, /) -> None: ...
+
     @property
     def sign_mask(self) -> int: ...
+
     @sign_mask.setter
     def sign_mask(self, arg: int, /) -> None: ...
+
     @property
     def padding_bits(self) -> int: ...
+
     @padding_bits.setter
     def padding_bits(self, arg: int, /) -> None: ...
+
     @property
     def has_zero(self) -> bool: ...
+
     @has_zero.setter
     def has_zero(self, arg: bool, /) -> None: ...
+
     @property
     def infinity_magnitude_code(self) -> int: ...
+
     @infinity_magnitude_code.setter
     def infinity_magnitude_code(self, arg: int, /) -> None: ...
+
     @property
     def zero_code_only(self) -> bool: ...
+
     @zero_code_only.setter
     def zero_code_only(self, arg: bool, /) -> None: ...
+
     @property
     def sign_only_is_nan(self) -> bool: ...
+
     @sign_only_is_nan.setter
     def sign_only_is_nan(self, arg: bool, /) -> None: ...
+
     @property
     def underflow(self) -> int: ...
+
     @underflow.setter
     def underflow(self, arg: int, /) -> None: ...
+
     @property
     def stochastic(self) -> int: ...
+
     @stochastic.setter
     def stochastic(self, arg: int, /) -> None: ...
+
     @property
     def negative(self) -> int: ...
+
     @negative.setter
     def negative(self, arg: int, /) -> None: ...
 
 class FixedQuantizer:
     def __init__(self) -> None: ...
+
     @property
     def bits(self) -> int: ...
+
     @bits.setter
     def bits(self, arg: int, /) -> None: ...
+
     @property
     def fraction_bits(self) -> int: ...
+
     @fraction_bits.setter
     def fraction_bits(self, arg: int, /) -> None: ...
+
     @property
     def is_signed(self) -> bool: ...
+
     @is_signed.setter
     def is_signed(self, arg: bool, /) -> None: ...
+
     @property
     def wrap_bits(self) -> int: ...
+
     @wrap_bits.setter
     def wrap_bits(self, arg: int, /) -> None: ...
+
     @property
     def addend(self) -> list[list[int]]: ...
+
     @addend.setter
     def addend(self, arg: Sequence[Sequence[int]], /) -> None: ...
+
     @property
     def random_bits(self) -> int: ...
+
     @random_bits.setter
     def random_bits(self, arg: int, /) -> None: ...
+
     @property
     def overflow(self) -> int: ...
+
     @overflow.setter
     def overflow(self, arg: int, /) -> None: ...
+
     @property
     def stochastic(self) -> int: ...
+
     @stochastic.setter
     def stochastic(self, arg: int, /) -> None: ...
 
-def quantize(
-    x: Annotated[NDArray, dict(order="C", device="cpu", writable=False)],
-    out: Annotated[NDArray, dict(order="C", device="cpu")],
-    code_bytes: int,
-    format: Quantizer,
-    seed: int,
-    stream: int,
-    call: int,
-    words: Annotated[
-        NDArray[numpy.uint32], dict(shape=(None,), order="C", device="cpu", writable=False)
-    ]
-    | None,
-    threads: int,
-) -> int: ...
-def quantize_fixed(
-    x: Annotated[NDArray, dict(order="C", device="cpu", writable=False)],
-    out: Annotated[NDArray, dict(order="C", device="cpu")],
-    code_bytes: int,
-    format: FixedQuantizer,
-    seed: int,
-    stream: int,
-    call: int,
-    words: Annotated[
-        NDArray[numpy.uint32], dict(shape=(None,), order="C", device="cpu", writable=False)
-    ]
-    | None,
-    threads: int,
-) -> int: ...
-def decode(
-    codes: Annotated[NDArray, dict(order="C", device="cpu", writable=False)],
-    out: Annotated[NDArray, dict(order="C", device="cpu")],
-    format: Quantizer,
-    threads: int,
-) -> None: ...
+def quantize(x: Annotated[NDArray, dict(order='C', device='cpu', writable=False)], out: Annotated[NDArray, dict(order='C', device='cpu')], code_bytes: int, format: Quantizer, seed: int, stream: int, call: int, words: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, threads: int) -> int: ...
+
+def quantize_fixed(x: Annotated[NDArray, dict(order='C', device='cpu', writable=False)], out: Annotated[NDArray, dict(order='C', device='cpu')], code_bytes: int, format: FixedQuantizer, seed: int, stream: int, call: int, words: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, threads: int) -> int: ...
+
+def decode(codes: Annotated[NDArray, dict(order='C', device='cpu', writable=False)], out: Annotated[NDArray, dict(order='C', device='cpu')], format: Quantizer, threads: int) -> None: ...
 
 class FloatDatapath:
     def __init__(self) -> None: ...
+
     @property
     def product_exact(self) -> bool: ...
+
     @product_exact.setter
     def product_exact(self, arg: bool, /) -> None: ...
+
     @property
     def product(self) -> Quantizer: ...
+
     @product.setter
     def product(self, arg: Quantizer, /) -> None: ...
+
     @property
     def accumulator(self) -> Quantizer: ...
+
     @accumulator.setter
     def accumulator(self, arg: Quantizer, /) -> None: ...
+
     @property
     def merge(self) -> Quantizer: ...
+
     @merge.setter
     def merge(self, arg: Quantizer, /) -> None: ...
+
     @property
     def group(self) -> int: ...
+
     @group.setter
     def group(self, arg: int, /) -> None: ...
+
     @property
     def chunk(self) -> int: ...
+
     @chunk.setter
     def chunk(self, arg: int, /) -> None: ...
+
     @property
     def merge_exact(self) -> bool: ...
+
     @merge_exact.setter
     def merge_exact(self, arg: bool, /) -> None: ...
+
     @property
     def merge_order(self) -> int: ...
+
     @merge_order.setter
     def merge_order(self, arg: int, /) -> None: ...
+
     @property
     def float32_steps(self) -> bool: ...
+
     @float32_steps.setter
     def float32_steps(self, arg: bool, /) -> None: ...
+
     @property
     def exact_start(self) -> bool: ...
+
     @exact_start.setter
     def exact_start(self, arg: bool, /) -> None: ...
+
     @property
     def exact_chunks(self) -> bool: ...
+
     @exact_chunks.setter
     def exact_chunks(self, arg: bool, /) -> None: ...
+
     @property
     def merge_to_odd(self) -> bool: ...
+
     @merge_to_odd.setter
     def merge_to_odd(self, arg: bool, /) -> None: ...
+
     @property
     def product_overflow_at_largest(self) -> bool: ...
+
     @product_overflow_at_largest.setter
     def product_overflow_at_largest(self, arg: bool, /) -> None: ...
+
     @property
     def accumulator_overflow_at_largest(self) -> bool: ...
+
     @accumulator_overflow_at_largest.setter
     def accumulator_overflow_at_largest(self, arg: bool, /) -> None: ...
+
     @property
     def merge_overflow_at_largest(self) -> bool: ...
+
     @merge_overflow_at_largest.setter
     def merge_overflow_at_largest(self, arg: bool, /) -> None: ...
 
 class IntegerDatapath:
     def __init__(self) -> None: ...
+
     @property
     def product_exact(self) -> bool: ...
+
     @product_exact.setter
     def product_exact(self, arg: bool, /) -> None: ...
+
     @property
     def product(self) -> FixedQuantizer: ...
+
     @product.setter
     def product(self, arg: FixedQuantizer, /) -> None: ...
+
     @property
     def accumulator(self) -> FixedQuantizer: ...
+
     @accumulator.setter
     def accumulator(self, arg: FixedQuantizer, /) -> None: ...
+
     @property
     def merge(self) -> FixedQuantizer: ...
+
     @merge.setter
     def merge(self, arg: FixedQuantizer, /) -> None: ...
+
     @property
     def group(self) -> int: ...
+
     @group.setter
     def group(self, arg: int, /) -> None: ...
+
     @property
     def chunk(self) -> int: ...
+
     @chunk.setter
     def chunk(self, arg: int, /) -> None: ...
+
     @property
     def merge_exact(self) -> bool: ...
+
     @merge_exact.setter
     def merge_exact(self, arg: bool, /) -> None: ...
+
     @property
     def merge_order(self) -> int: ...
+
     @merge_order.setter
     def merge_order(self, arg: int, /) -> None: ...
 
-def summarise(
-    x: Annotated[NDArray, dict(device="cpu", writable=False)],
-    offsets: Annotated[
-        NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-    ],
-    row_stride: int,
-    column_stride: int,
-    rows: int,
-    columns: int,
-    threads: int,
-) -> tuple: ...
+def summarise(x: Annotated[NDArray, dict(device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], row_stride: int, column_stride: int, rows: int, columns: int, threads: int) -> tuple: ...
 
 class FloatTile:
     def __init__(self) -> None: ...
+
     @property
     def mantissa_bits(self) -> int: ...
+
     @mantissa_bits.setter
     def mantissa_bits(self, arg: int, /) -> None: ...
+
     @property
     def product_exact(self) -> bool: ...
+
     @product_exact.setter
     def product_exact(self, arg: bool, /) -> None: ...
+
     @property
     def clamp(self) -> bool: ...
+
     @clamp.setter
     def clamp(self, arg: bool, /) -> None: ...
+
     @property
     def flush(self) -> bool: ...
+
     @flush.setter
     def flush(self, arg: bool, /) -> None: ...
+
     @property
     def nearest(self) -> bool: ...
+
     @nearest.setter
     def nearest(self, arg: bool, /) -> None: ...
+
     @property
     def odd_products(self) -> bool: ...
+
     @odd_products.setter
     def odd_products(self, arg: bool, /) -> None: ...
+
     @property
     def odd_sums(self) -> bool: ...
+
     @odd_sums.setter
     def odd_sums(self, arg: bool, /) -> None: ...
+
     @property
     def chunk(self) -> int: ...
+
     @chunk.setter
     def chunk(self, arg: int, /) -> None: ...
+
     @property
     def scale_a(self) -> int: ...
+
     @scale_a.setter
     def scale_a(self, arg: int, /) -> None: ...
+
     @property
     def scale_b(self) -> int: ...
+
     @scale_b.setter
     def scale_b(self, arg: int, /) -> None: ...
+
     @property
     def product_to_sum(self) -> int: ...
+
     @product_to_sum.setter
     def product_to_sum(self, arg: int, /) -> None: ...
+
     @property
     def sum_scale(self) -> int: ...
+
     @sum_scale.setter
     def sum_scale(self, arg: int, /) -> None: ...
+
     @property
     def product_overflow(self) -> float: ...
+
     @product_overflow.setter
     def product_overflow(self, arg: float, /) -> None: ...
+
     @property
     def sum_overflow(self) -> float: ...
+
     @sum_overflow.setter
     def sum_overflow(self, arg: float, /) -> None: ...
+
     @property
     def product_limit(self) -> float: ...
+
     @product_limit.setter
     def product_limit(self, arg: float, /) -> None: ...
+
     @property
     def sum_limit(self) -> float: ...
+
     @sum_limit.setter
     def sum_limit(self, arg: float, /) -> None: ...
 
 class IntegerTile:
     def __init__(self) -> None: ...
+
     @property
     def bits(self) -> int: ...
+
     @bits.setter
     def bits(self, arg: int, /) -> None: ...
+
     @property
     def is_signed(self) -> bool: ...
+
     @is_signed.setter
     def is_signed(self, arg: bool, /) -> None: ...
+
     @property
     def saturate(self) -> bool: ...
+
     @saturate.setter
     def saturate(self, arg: bool, /) -> None: ...
+
     @property
     def chunk(self) -> int: ...
+
     @chunk.setter
     def chunk(self, arg: int, /) -> None: ...
+
     @property
     def lowest(self) -> int: ...
+
     @lowest.setter
     def lowest(self, arg: int, /) -> None: ...
+
     @property
     def highest(self) -> int: ...
+
     @highest.setter
     def highest(self, arg: int, /) -> None: ...
 
 def float32_rounds_to_odd() -> bool: ...
+
 def has_fused_multiply_add() -> bool: ...
 
 class FloatGemm:
     def __init__(self) -> None: ...
+
     @property
     def datapath(self) -> FloatDatapath: ...
+
     @datapath.setter
     def datapath(self, arg: FloatDatapath, /) -> None: ...
-    def set_a(
-        self,
-        a: Annotated[NDArray, dict(device="cpu", writable=False)],
-        offsets: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        row_stride: int,
-        column_stride: int,
-    ) -> None: ...
-    def set_b(
-        self,
-        b: Annotated[NDArray, dict(device="cpu", writable=False)],
-        offsets: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        row_stride: int,
-        column_stride: int,
-    ) -> None: ...
-    def set_c(
-        self,
-        c: Annotated[NDArray, dict(device="cpu", writable=False)],
-        offsets: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        row_stride: int,
-        column_stride: int,
-    ) -> None: ...
-    def set_output(
-        self,
-        out: Annotated[NDArray, dict(order="C", device="cpu")],
-        batches: int,
-        rows: int,
-        columns: int,
-        terms: int,
-    ) -> None: ...
-    def set_order(
-        self,
-        order: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-    ) -> None: ...
+
+    def set_a(self, a: Annotated[NDArray, dict(device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], row_stride: int, column_stride: int) -> None: ...
+
+    def set_b(self, b: Annotated[NDArray, dict(device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], row_stride: int, column_stride: int) -> None: ...
+
+    def set_c(self, c: Annotated[NDArray, dict(device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], row_stride: int, column_stride: int) -> None: ...
+
+    def set_output(self, out: Annotated[NDArray, dict(order='C', device='cpu')], batches: int, rows: int, columns: int, terms: int) -> None: ...
+
+    def set_order(self, order: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
+
     def set_random(self, seed: int, stream: int, call: int, first_output: int) -> None: ...
-    def set_events(
-        self,
-        level: int,
-        counts: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order="C", device="cpu")]
-        | None,
-        extremes: Annotated[
-            NDArray[numpy.float64], dict(shape=(None, None), order="C", device="cpu")
-        ]
-        | None,
-    ) -> None: ...
+
+    def set_events(self, level: int, counts: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')] | None, extremes: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu')] | None) -> None: ...
+
     def run_lanes(self, threads: int) -> None: ...
+
     def totals(self) -> tuple: ...
+
     def run_truncate(self, tile: FloatTile, threads: int) -> None: ...
+
     def run_nearest(self, tile: FloatTile, threads: int) -> None: ...
+
     def run_native(self, tile: FloatTile, threads: int) -> None: ...
 
 class IntegerGemm:
     def __init__(self) -> None: ...
+
     @property
     def datapath(self) -> IntegerDatapath: ...
+
     @datapath.setter
     def datapath(self, arg: IntegerDatapath, /) -> None: ...
-    def set_a(
-        self,
-        a: Annotated[NDArray, dict(device="cpu", writable=False)],
-        offsets: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        row_stride: int,
-        column_stride: int,
-    ) -> None: ...
-    def set_b(
-        self,
-        b: Annotated[NDArray, dict(device="cpu", writable=False)],
-        offsets: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        row_stride: int,
-        column_stride: int,
-    ) -> None: ...
-    def set_c(
-        self,
-        c: Annotated[NDArray, dict(device="cpu", writable=False)],
-        offsets: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        row_stride: int,
-        column_stride: int,
-    ) -> None: ...
-    def set_output(
-        self,
-        out: Annotated[NDArray, dict(order="C", device="cpu")],
-        batches: int,
-        rows: int,
-        columns: int,
-        terms: int,
-    ) -> None: ...
-    def set_order(
-        self,
-        order: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-    ) -> None: ...
+
+    def set_a(self, a: Annotated[NDArray, dict(device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], row_stride: int, column_stride: int) -> None: ...
+
+    def set_b(self, b: Annotated[NDArray, dict(device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], row_stride: int, column_stride: int) -> None: ...
+
+    def set_c(self, c: Annotated[NDArray, dict(device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], row_stride: int, column_stride: int) -> None: ...
+
+    def set_output(self, out: Annotated[NDArray, dict(order='C', device='cpu')], batches: int, rows: int, columns: int, terms: int) -> None: ...
+
+    def set_order(self, order: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
+
     def set_random(self, seed: int, stream: int, call: int, first_output: int) -> None: ...
-    def set_events(
-        self,
-        level: int,
-        counts: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order="C", device="cpu")]
-        | None,
-        extremes: Annotated[
-            NDArray[numpy.float64], dict(shape=(None, None), order="C", device="cpu")
-        ]
-        | None,
-    ) -> None: ...
+
+    def set_events(self, level: int, counts: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')] | None, extremes: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu')] | None) -> None: ...
+
     def run_lanes(self, threads: int) -> None: ...
+
     def totals(self) -> tuple: ...
+
     def run_integer(self, tile: IntegerTile, threads: int) -> None: ...
 
-def philox_blocks(
-    counters: Annotated[
-        NDArray[numpy.uint32], dict(shape=(None, None), order="C", device="cpu", writable=False)
-    ],
-    keys: Annotated[
-        NDArray[numpy.uint32], dict(shape=(None, None), order="C", device="cpu", writable=False)
-    ],
-    rounds: int,
-    words: Annotated[NDArray[numpy.uint32], dict(shape=(None, None), order="C", device="cpu")],
-    threads: int,
-) -> None: ...
+def philox_blocks(counters: Annotated[NDArray[numpy.uint32], dict(shape=(None, None), order='C', device='cpu', writable=False)], keys: Annotated[NDArray[numpy.uint32], dict(shape=(None, None), order='C', device='cpu', writable=False)], rounds: int, words: Annotated[NDArray[numpy.uint32], dict(shape=(None, None), order='C', device='cpu')], threads: int) -> None: ...
+
 @overload
-def random_lanes(
-    seed: int,
-    stream: int,
-    call: int,
-    bits: int,
-    start: int,
-    out: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order="C", device="cpu")],
-    threads: int,
-) -> None: ...
+def random_lanes(seed: int, stream: int, call: int, bits: int, start: int, out: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu')], threads: int) -> None: ...
+
 @overload
-def random_lanes(
-    seed: int,
-    stream: int,
-    call: int,
-    bits: int,
-    start: int,
-    out: Annotated[NDArray[numpy.uint16], dict(shape=(None,), order="C", device="cpu")],
-    threads: int,
-) -> None: ...
+def random_lanes(seed: int, stream: int, call: int, bits: int, start: int, out: Annotated[NDArray[numpy.uint16], dict(shape=(None,), order='C', device='cpu')], threads: int) -> None: ...
+
 @overload
-def random_lanes(
-    seed: int,
-    stream: int,
-    call: int,
-    bits: int,
-    start: int,
-    out: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order="C", device="cpu")],
-    threads: int,
-) -> None: ...
+def random_lanes(seed: int, stream: int, call: int, bits: int, start: int, out: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], threads: int) -> None: ...

@@ -30,6 +30,14 @@ class Plan:
         the general engine (float64 or 64-bit lanes) that also counts events and draws random bits.
     reason : str
         The condition that permits the path; for "lanes", what kept the others out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import abcdeep_core as ab
+    >>> bytes_ = np.ones((4, 4), np.int8)
+    >>> ab.integer_accumulator(40).plan(bytes_, bytes_)
+    Plan(path='lanes', reason='integer: 40 bits do not fit 32-bit lanes')
     """
 
     path: str
