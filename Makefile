@@ -58,9 +58,12 @@ sanitize: $(STAMPS)/test
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))" > $(SANITIZE_SITE)/dev.pth
 	cp -r python/abcdeep_core $(SANITIZE_SITE)
 	$(BIN)/cmake --install $(SANITIZE) --prefix $(SANITIZE_SITE)
+	rm -f $(SANITIZE)/report.*
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	    $(SANITIZE)/venv/bin/python -m pytest -n auto $(PYTEST_ARGUMENTS)
+	    ASAN_OPTIONS=detect_leaks=0:log_path=$(abspath $(SANITIZE))/report \
+	    UBSAN_OPTIONS=print_stacktrace=1:log_path=$(abspath $(SANITIZE))/report \
+	    $(SANITIZE)/venv/bin/python -m pytest -n auto $(PYTEST_ARGUMENTS) \
+	    || { cat $(SANITIZE)/report.*; exit 1; }
 
 # One thread, every instruction set but base; more: python -m bench --help
 bench: $(STAMPS)/test

@@ -58,7 +58,14 @@ def assert_bits(got: Any, expected: Array, *context: object) -> None:
 
 
 def random_words(
-    datapath: ab.Datapath, m: int, n: int, k: int, seed: int, stream: int, call: int
+    datapath: ab.Datapath,
+    m: int,
+    n: int,
+    k: int,
+    seed: int,
+    stream: int,
+    call: int,
+    batch: int = 0,
 ) -> Callable[[int, int], Callable[[str, int], int]]:
     """Return words(row, column), the oracle's `random` of that output: spec/api.md's addresses.
 
@@ -77,7 +84,14 @@ def random_words(
         if not isinstance(q, ab.Quantizer) or q.rounding != "stochastic":
             continue
         lane = next(width for width in (1, 8, 16, 32) if width >= (q.bits or 32))
-        draws = ab.random_bits((m, n, count), seed=seed, stream=stream, call=number, bits=lane)
+        draws = ab.random_bits(
+            (m, n, count),
+            seed=seed,
+            stream=stream,
+            call=number,
+            bits=lane,
+            start=batch * m * n * count,
+        )
         drawn[kind] = (draws.astype(np.uint64) << np.uint64(32 - lane)).tolist()
     return lambda row, column: lambda kind, place: drawn[kind][row][column][place]
 
@@ -100,10 +114,14 @@ def expected_product(
     seed: int = 0,
     stream: int = 0,
     call: int = 0,
+    batch: int = 0,
 ) -> Expected:
-    """Return the oracle's product of (M, K) and (K, N) with start values (M, N)."""
+    """Return the oracle's product of (M, K) and (K, N) with start values (M, N).
+
+    `batch` is the index of the product in a batch, for random words.
+    """
     (m, k), n = a.shape, b.shape[1]
-    words = random_words(datapath, m, n, k, seed, stream, call)
+    words = random_words(datapath, m, n, k, seed, stream, call, batch)
     result = np.zeros((m, n), dtype)
     rows, columns = a.tolist(), b.T.tolist()
     counted: list[dict[str, Any]] = []

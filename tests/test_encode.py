@@ -195,6 +195,11 @@ def test_integer_dtypes(isa, bits, signed):
     typed = ab.encode(x, fmt, dtype=True)
     assert typed.dtype == fmt.ml_dtype
     assert [int(v) for v in typed] == limits
+    assert typed.tobytes() == np.array(limits).astype(fmt.ml_dtype).tobytes()
+    out = np.zeros((4, 2), fmt.ml_dtype)[:, 1]
+    assert ab.encode(x, fmt, dtype=True, out=out) is out
+    assert out.tobytes() == typed.tobytes()
+    assert ab.encode(x[0], fmt, dtype=True) == typed[0]
     if bits < 64:
         assert np.array_equal(ab.decode(typed, fmt), x)
 

@@ -8,12 +8,16 @@ import pytest
 import abcdeep_core as ab
 from datapath_cases import check
 
-X = np.float32([[-35, 62, 37, -30, -35, -63, 54, 49, -5, 41, 27, 54, 50, -53, 13, 17,
-                 -57, -21, -41, -35, -33, 33, 27, 23, -28, 0, 60, 55, 11, 51, 17, 43,
-                 -30, -11, 51, 8, -59, 44, -59, -5, 19, -52, 16, -26, 24, -59, 10, 12]]) / 16  # fmt: skip
-W = np.float32([[-42, -52, -2, -23, 18, -18, -6, -41, -57, 17, -1, 59, -64, -32, -61, -58,
-                 60, -27, -21, -2, -43, 1, -59, 50, 57, 57, 5, -19, 52, -4, 54, -27,
-                 44, 61, 38, 1, -18, 13, -56, 47, 26, -32, 50, 32, 22, 5, 15, 34]]).T / 64  # fmt: skip
+X = np.float32([[
+    -35, 62, 37, -30, -35, -63, 54, 49, -5, 41, 27, 54, 50, -53, 13, 17,
+    -57, -21, -41, -35, -33, 33, 27, 23, -28, 0, 60, 55, 11, 51, 17, 43,
+    -30, -11, 51, 8, -59, 44, -59, -5, 19, -52, 16, -26, 24, -59, 10, 12,
+]]) / 16  # fmt: skip
+W = np.float32([[
+    -42, -52, -2, -23, 18, -18, -6, -41, -57, 17, -1, 59, -64, -32, -61, -58,
+    60, -27, -21, -2, -43, 1, -59, 50, 57, 57, 5, -19, 52, -4, 54, -27,
+    44, 61, 38, 1, -18, 13, -56, 47, 26, -32, 50, 32, 22, 5, 15, 34,
+]]).T / 64  # fmt: skip
 M7E4, M4E3 = ab.lba_accumulator(), ab.lba_accumulator(4, 3, 4, 6)
 OFF = {"underflow": False}
 MASK = {"arithmetic": "fp32_mask"}
@@ -35,7 +39,7 @@ G1 = {
 
 
 def test_golden_operands_are_numpy_s():
-    rng = np.random.RandomState(12345)  # noqa: NPY002 - the vector was written down from it
+    rng = np.random.RandomState(12345)
     assert np.array_equal(X[0], rng.randint(-64, 65, 48) / 16)
     assert np.array_equal(W[:, 0], rng.randint(-64, 65, 48) / 64)
 
@@ -105,8 +109,10 @@ def test_when_binary32_to_nearest_and_a_mask_is_not_truncation(isa, m):
     assert fails.any()
 
 
-@pytest.mark.parametrize(("m", "e", "bias", "product_bias"), [(7, 4, 10, 12), (5, 4, 10, 12),
-                                                              (4, 3, 4, 6), (11, 4, 9, 15)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("m", "e", "bias", "product_bias"),
+    [(7, 4, 10, 12), (5, 4, 10, 12), (4, 3, 4, 6), (11, 4, 9, 15)],
+)
 def test_with_underflow_mask_and_exact_agree(isa, m, e, bias, product_bias):
     # 2^E - b_acc + b_prod, 2^E - b_prod + b_acc and 2^E are below 25
     assert max(2**e - bias + product_bias, 2**e - product_bias + bias, 2**e) < 25

@@ -163,6 +163,8 @@ def encode(
     codes = run(array, words, words.itemsize, (seed, stream, call), random_bits, target, threads)
     if view is None:
         return codes
+    if view in NARROW_INTEGERS:  # ml_dtypes leaves the bits above the word zero
+        codes = np.bitwise_and(codes, (1 << form.bits) - 1, out=target)
     return out if out is not None else codes.view(view)
 
 
