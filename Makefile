@@ -50,6 +50,9 @@ lint: $(STAMPS)/test
 # environment of their own, which sees the other packages of $(VENV) but not its editable install.
 SANITIZE := build/sanitize
 SANITIZE_SITE = $$($(SANITIZE)/venv/bin/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")
+# A process that finds an error ends there; its report is seen only if pytest does not capture it.
+SANITIZED_PYTEST = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(SANITIZE)/venv/bin/python -m pytest
 sanitize: $(STAMPS)/test
 	$(BIN)/cmake -S . -B $(SANITIZE) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
 	    -DPython_EXECUTABLE=$(abspath $(BIN))/python -DABCDEEP_SANITIZE=ON
@@ -58,12 +61,8 @@ sanitize: $(STAMPS)/test
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))" > $(SANITIZE_SITE)/dev.pth
 	cp -r python/abcdeep_core $(SANITIZE_SITE)
 	$(BIN)/cmake --install $(SANITIZE) --prefix $(SANITIZE_SITE)
-	rm -f $(SANITIZE)/report.*
-	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0:log_path=$(abspath $(SANITIZE))/report \
-	    UBSAN_OPTIONS=print_stacktrace=1:log_path=$(abspath $(SANITIZE))/report \
-	    $(SANITIZE)/venv/bin/python -m pytest -n auto $(PYTEST_ARGUMENTS) \
-	    || { cat $(SANITIZE)/report.*; exit 1; }
+	$(SANITIZED_PYTEST) -n auto $(PYTEST_ARGUMENTS) \
+	    || { $(SANITIZED_PYTEST) --last-failed --exitfirst --capture=no; exit 1; }
 
 # One thread, every instruction set but base; more: python -m bench --help
 bench: $(STAMPS)/test

@@ -119,8 +119,10 @@ std::int64_t rows_of_block(std::int64_t terms, std::int64_t columns, std::int64_
 template <class G>
 void run_lanes(G& gemm, int threads) {
     const nb::gil_scoped_release release;
-    const std::int64_t columns = 64, rows = rows_of_block(gemm.job.terms, columns, 1 << 22);
-    run_blocks(gemm, rows, columns, threads,
+    // at least a vector of the widest instruction set
+    const std::int64_t terms = std::max<std::int64_t>(gemm.job.terms, 1), steps = 1 << 21;
+    const std::int64_t columns = std::clamp<std::int64_t>(steps / terms / 8 * 8, 8, 64);
+    run_blocks(gemm, rows_of_block(terms, columns, steps), columns, threads,
                [&](const auto& job, const Block& block, EventTotals& totals) {
                    (kernels().*G::kernel)(job, gemm.datapath, block, totals);
                });

@@ -122,9 +122,10 @@ class FloatLanes {
         over |= finite(exact) & ~finite(single);
         return p;
     }
-    // Where a rounded product is as large as its format's largest: no gradient passes there.
-    Mask product_at_largest(V p) const {
-        return product_exact_ ? Mask{} : Mask(product_.at_largest(p));
+    // Where a rounded product p = Q(a * b) is as large as the format's largest, or a * b is Inf or
+    // NaN: no gradient passes.
+    Mask product_at_largest(V a, V b, V p) const {
+        return product_exact_ ? Mask{} : Mask(product_.at_largest(p)) | ~finite(a * b);
     }
 
     V term(V a, V b, U random, int level, Events& events) const {
@@ -140,7 +141,7 @@ class FloatLanes {
         return p;
     }
 
-    // The sums alone, with the mask of those out of range.
+    // The sums alone, with the mask of those out of range, Inf or NaN.
     V accumulate(V p, V s, U random, Mask& over) const {
         return sum(accumulator_, p, s, random, over);
     }
@@ -229,7 +230,7 @@ class FloatLanes {
         // 2)
         const V total = float32_steps_ ? through_float32(nearest) : round_to_odd(nearest, error);
         const V next = rounder.round(total, random, over);
-        if (float32_steps_) over |= finite(nearest) & ~finite(total);
+        over |= ~finite(total);
         return next;
     }
 

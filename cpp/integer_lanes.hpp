@@ -87,7 +87,7 @@ class IntegerLanes {
 
     V step(V p, V s, U, int level, Events& events) {
         if (level) {
-            running_ += p;
+            running_ = plus(running_, p);
             Mask out;
             accumulator_.limit(running_, out);
             prefix_out_ |= out;
@@ -99,7 +99,7 @@ class IntegerLanes {
     }
 
     void open_group(V) { products_ = V{}; }
-    void add_to_group(V p) { products_ += p; }
+    void add_to_group(V p) { products_ = plus(products_, p); }
     bool group_is_inexact() const { return false; }
     void open_exact_group(V) {}
     void add_to_exact_group(V) {}
@@ -109,13 +109,16 @@ class IntegerLanes {
 
     V exact_merge(const std::int64_t* results, std::int64_t chunks, bool) const {
         V sum{};
-        for (std::int64_t i = 0; i < chunks; ++i) sum += load<V>(results + i * lanes<V>);
+        for (std::int64_t i = 0; i < chunks; ++i) sum = plus(sum, load<V>(results + i * lanes<V>));
         return sum;
     }
 
   private:
+    // Only a start value of 63 bits can make a sum leave 64 bits; it then wraps.
+    static V plus(V a, V b) { return V(U(a) + U(b)); }
+
     V add(const LaneLimiter& limiter, V p, V s, int level, Events& events) const {
-        V sum = p + s;
+        V sum = plus(p, s);
         Mask over;
         V next = limiter.limit(sum, over);
         if (level) {

@@ -166,7 +166,7 @@ def random_plain(rng: Rng) -> ab.Datapath:
     """Return a datapath that fast kernels may run: one width, one rounding, chunks in order."""
     form = random_format(rng)
     if rng.random() < 0.4:
-        name = pick(rng, ("binary32", "fp16", "bf16", "tf32", "e5m2", "fp22"))
+        name = pick(rng, ("binary32", "binary32", "fp16", "bf16", "tf32", "e5m2", "fp22"))
         form = ab.get_format(name)
     rounding = pick(rng, ("nearest_even", "toward_zero"))
     fields: dict[str, Any] = {"chunk": pick(rng, CHUNKS), "order": pick(rng, ORDERS, (4, 1, 1, 1))}

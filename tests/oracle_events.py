@@ -62,8 +62,8 @@ class Tally:
         """Record s' = Q(p + s), of a chain, a group or a merge."""
         self.steps += 1
         self.diff.append(int(new != s))
-        if not isinstance(p, int) or not isinstance(s, int):  # Inf and NaN raise no events later
-            self.of.append(1)
+        if not isinstance(p, int) or not isinstance(s, int):
+            self.of.append(0)  # |p + s| < R_OF does not hold; but it is no event any more
             return
         total = p + s
         self.of.append(int(not out_of_range))

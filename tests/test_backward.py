@@ -77,7 +77,7 @@ def test_golden_vector(isa):
 def test_random_datapaths(ste, shard):
     rng = np.random.default_rng([shard, 3])
     done = 0
-    while done < 700:
+    while done < 4000:
         datapath = random_datapath(rng, pick(rng, ("lba", "plain", "float")))
         if datapath.step != "chain" or datapath.merge_order == "pairwise":
             continue
@@ -105,7 +105,7 @@ def test_random_datapaths(ste, shard):
 )
 def test_sums_that_overflow(ste, datapath):
     # large terms, so that steps, products and merges leave the range
-    scale = min(float(datapath.accumulator.format.max), 2.0**62) ** 0.5 / 2
+    scale = min(float(datapath.accumulator.format.max), 2.0**127) ** 0.5 / 2
     if datapath.product is not None:
         scale = min(scale, min(float(datapath.product.format.max), 2.0**127) ** 0.5)
     a, b = normal(1, (5, 22), scale), normal(2, (22, 7), scale)
@@ -156,8 +156,7 @@ def test_without_an_event_every_estimator_is_the_plain_gradient(isa):
 
 def test_special_values_of_the_gradient(isa):
     a, b = normal(7, (3, 4)), normal(8, (4, 5))
-    g = np.float32([[np.inf, 1, -np.inf, 0, 1e38], [np.nan, 1, 1, 1, 1], [0, -0.0, 0, 0, 0]])
-    g[0] *= 10
+    g = np.float32([[np.inf, 1, -np.inf, 0, 3e38], [np.nan, 1, 1, 1, 1], [0, -0.0, 0, 0, 0]])
     for ste in STE:
         got = ab.matmul_backward(g, a, b, ab.float_accumulator("binary32"), ste=ste)
         expected = masked_gradients(g, a, b, np.ones((3, 5, 4), bool))
@@ -208,8 +207,8 @@ def test_shapes_and_broadcast_operands(isa, shape_a, shape_b, ste):
     for i in np.ndindex(*batch):
         parts = ab.matmul_backward(whole_g[i], whole_a[i], whole_b[i], M7E4, ste=ste)
         for total, part in zip(sums, parts, strict=True):
-            own = tuple(0 if size == 1 else j for j, size in
-                        zip(i[len(i) - total.ndim + 2 :], total.shape[:-2], strict=True))  # fmt: skip
+            last = i[len(i) - total.ndim + 2 :]
+            own = tuple(j if size > 1 else 0 for j, size in zip(last, total.shape, strict=False))
             total[own] += part
     if len(batch) < 2:  # with two repeated axes the sums are nested
         assert_bits(grad_a, sums[0].reshape(a.shape))

@@ -322,5 +322,22 @@ def test_fashion_study_runs(network: str, folder: Path, tmp_path: Path, capsys: 
     assert "Fashion-MNIST" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--epochs", "0"], "expected an integer of at least 1, got '0'"),
+        (["--seeds", "1", "-2"], "--seeds: expected an integer from 0 to 2^32 - 1, got '-2'"),
+        (["--rate", "nan"], "expected a positive number, got 'nan'"),
+        (["--rate", "fast"], "expected a positive number, got 'fast'"),
+        (["--estimators", "identity"], "invalid choice: 'identity'"),
+    ],
+)
+def test_fashion_study_refuses(argv: list[str], text: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        lba_fashion.main(argv)
+    assert exit_.value.code == 2
+    assert text in capsys.readouterr().err
+
+
 def test_machine_facts_name_the_instruction_set() -> None:
     assert ab.isa_info()["selected"] in study_output.machine()["machine"]

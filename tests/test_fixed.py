@@ -136,7 +136,8 @@ def test_wide_words(bits, overflow):
         sign * 2.0**power + steps
         for sign in (1, -1) for power in (31, 32, 52, 53, 62, 63, 64, 65, 66)
     ])  # fmt: skip
-    x = np.concatenate([edges, edges / 3, [2.0**900, -(2.0**900)]])
+    odd = np.ldexp(2.0**53 - 1, [10, 11, 12, 63, 64, 65])  # bit 64 decides how 64 bits wrap
+    x = np.concatenate([edges, edges / 3, odd, -odd, [2.0**900, -(2.0**900)]])
     for signed in (True, False):
         if signed or (bits < 64 and overflow != "wrap_sign_magnitude"):
             for wrap_bits in (0, 1, 5, 64) if overflow.startswith("wrap") else (0,):

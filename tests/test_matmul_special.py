@@ -35,6 +35,9 @@ def test_infinity_and_nan_propagate(isa):
             # e4m3fn has no Inf: beyond its range, and for Inf itself, it gives NaN
             got = ab.matmul(row, column, ab.float_accumulator("e4m3fn", group=group))
             assert_bits(got, np.float32([[e4m3]]), a, b, group)
+        for c in (np.inf, -np.inf, -np.nan, 1e30, -1e30):
+            start = np.full((1, 1), c)
+            check(row, column, ab.float_accumulator("fp16", product="bf16"), start)
         check(row, column, ab.float_accumulator("bf16"))
         check(row, column, ab.float_accumulator("fp16", chunk=1, merge="exact"))
     # to nearest and away from zero to Inf, toward zero to the largest value

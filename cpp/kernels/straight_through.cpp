@@ -81,7 +81,7 @@ class GradientLanes {
                 const V other = broadcast<V>(double(job_.other(s, place(k))));
                 const V p = lanes_.product(load<V>(operand_ + k * width), other,
                                            product_random_.draw<U>(k), product_over);
-                product_over |= lanes_.product_at_largest(p);
+                product_over |= lanes_.product_at_largest(load<V>(operand_ + k * width), other, p);
                 const V next = lanes_.accumulate(p, sum, step_random_.draw<U>(k), over);
                 const Mask pass = job_.estimator == Estimator::immediate_difference
                                       ? Mask(next != sum)

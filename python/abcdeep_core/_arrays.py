@@ -24,9 +24,9 @@ _WIDE_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def as_array(name: str, x: Any) -> Array:
-    """Return `x` as an array, without a copy where that is possible (NumPy, torch, DLPack)."""
+    """Return `x` as an aligned array, without a copy where possible (NumPy, torch, DLPack)."""
     if isinstance(x, np.ndarray):
-        return x
+        return x if x.flags.aligned else x.copy()
     try:
         if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
             return np.from_dlpack(x)
@@ -53,6 +53,11 @@ def as_float_array(name: str, x: Any) -> Array:
         f"{name} must hold floats (float32, float64, float16 or a float of ml_dtypes), "
         f"got {array.dtype}"
     )
+
+
+def is_plain(out: Array) -> bool:
+    """Whether a kernel can write into `out`: C-contiguous and aligned."""
+    return out.flags.c_contiguous and out.flags.aligned
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

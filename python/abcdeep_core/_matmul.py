@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, check_out
+from ._arrays import Array, check_out, is_plain
 from ._gemm import (
     Address,
     Compiled,
@@ -224,7 +224,7 @@ def gemm(
     final = np.dtype(np.float32) if compiled.output is None else compiled.output.format.value_dtype
     if out is not None:
         check_out(out, shape, dtype if compiled.output is None else final)
-    direct = out is not None and out.flags.c_contiguous and compiled.output is None
+    direct = out is not None and is_plain(out) and compiled.output is None
     target = out if direct and out is not None else np.empty(shape, dtype)
     if any(np.may_share_memory(target, operand) for operand in (a, b) if target.size):
         target = np.empty(shape, dtype)

@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import NARROW_INTEGERS, Array, as_array, as_float_array, check_out, first_index
+from ._arrays import (
+    NARROW_INTEGERS,
+    Array,
+    as_array,
+    as_float_array,
+    check_out,
+    first_index,
+    is_plain,
+)
 from ._fixed_format import FixedFormat
 from ._float_format import FloatFormat
 from ._quantizer import fixed_quantizer, float_quantizer
@@ -220,7 +228,7 @@ def decode(
             # NumPy's cast flushes subnormals if the caller's thread does; the kernel never does.
             values = encode(values, "binary32").view(dtype)
         return _deliver(np.asarray(values), out)
-    target = out if out is not None and out.flags.c_contiguous else np.empty(array.shape, dtype)
+    target = out if out is not None and is_plain(out) else np.empty(array.shape, dtype)
     contiguous = np.ascontiguousarray(array)
     if np.may_share_memory(contiguous, target):
         contiguous = contiguous.copy()
@@ -318,7 +326,7 @@ def _runner(
         if out is not None:
             check_out(out, array.shape, dtype)
         # A call that fails leaves `out` as it was, hence a fresh array where it can fail.
-        direct = out is not None and out.flags.c_contiguous and not (can_fail or code_bytes)
+        direct = out is not None and is_plain(out) and not (can_fail or code_bytes)
         target = out if direct and out is not None else np.empty(array.shape, dtype)
         source = np.ascontiguousarray(array)
         if np.may_share_memory(source, target) and source.ctypes.data != target.ctypes.data:

@@ -109,11 +109,11 @@ def _emin(q: Quantizer, form: FloatFormat) -> int:
     return min(form.emin, _SMALLEST_NORMAL) if _underflow(q, form) == "off" else form.emin
 
 
-def overflow_value(q: Quantizer) -> float:
-    """Return what a positive number past the largest value becomes: that, Inf or NaN."""
+def overflow_value(q: Quantizer, of_infinity: bool = False) -> float:
+    """Return what a positive number past the largest value, or Inf, becomes: that, Inf or NaN."""
     assert isinstance(q.format, FloatFormat)
     struct = float_quantizer(q.format, q.rounding, q.overflow, q.underflow)
-    return float(struct.overflow_value[0])
+    return float((struct.infinity_value if of_infinity else struct.overflow_value)[0])
 
 
 def _native(d: Datapath, operands: Operands) -> tuple[_core.FloatTile, str]:
@@ -143,6 +143,11 @@ def _truncate(d: Datapath, operands: Operands) -> tuple[_core.FloatTile, str]:
 
 def _nearest(d: Datapath, operands: Operands) -> tuple[_core.FloatTile, str]:
     tile = _float32_tile(d, operands, "nearest_even", 21)
+    if d.product is not None and np.isinf(overflow_value(d.product)):
+        # the kernel takes Inf, as what enters a sum, for a number past the largest
+        assert d.accumulator is not None
+        same = overflow_value(d.accumulator) == overflow_value(d.accumulator, of_infinity=True)
+        _need(same, "infinite products propagate, but sums saturate")
     _need(tile.mantissa_bits > 0, "ties between powers of two")  # their codes' parity is another
     exact = operands.bits <= 24
     if not (tile.flush or tile.product_exact):  # also below the smallest normal product

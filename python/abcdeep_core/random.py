@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import check_out
+from ._arrays import check_out, is_plain
 from ._threads import check_threads
 
 UIntArray = npt.NDArray[np.unsignedinteger[Any]]
@@ -176,8 +176,8 @@ def _output(
     if out is None:
         return np.empty(shape, dtype)
     array = check_out(out, shape, dtype)
-    if not array.flags.c_contiguous:
-        raise ValueError(f"out must be C-contiguous, got strides {array.strides}")
+    if not is_plain(array):
+        raise ValueError(f"out must be C-contiguous and aligned, got strides {array.strides}")
     return array
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -81,9 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             subtitle=f"A {'fully connected' if args.network == 'mlp' else 'convolutional'} network,"
             " trained in float32, then run and fine-tuned with emulated accumulators.",
             facts={
-                "command": " ".join(
-                    ["python -m abcdeep_core.examples.lba_fashion", *(argv or sys.argv[1:])]
-                ),
+                "command": f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}",
                 "data": f"Fashion-MNIST, {len(data[0])} images for training, {len(test[0])} for"
                 " the test",
                 "seeds": ", ".join(map(str, args.seeds)),
@@ -141,15 +141,15 @@ def _parser() -> argparse.ArgumentParser:
         "--network", choices=tuple(NETWORKS), default="mlp", help="fully connected or convolutional"
     )
     add("--width", type=_count, help="features or channels of a layer (mlp 512, cnn 64)")
-    add("--seeds", type=int, nargs="+", default=[0], help="one whole study each")
-    add("--epochs", type=_count, default=6, help="of the training in float32")
-    add("--tuning-epochs", type=_count, default=2, help="of each of the two stages for M7E4")
+    add("--seeds", type=_seed, nargs="+", default=[0], help="one whole study each")
+    add("--epochs", type=_count, default=5, help="of the training in float32")
+    add("--tuning-epochs", type=_count, default=1, help="of each of the two stages for M7E4")
     add("--narrow-epochs", type=_count, default=2, help="of the fine-tuning for M4E3")
-    add("--rate", type=float, default=0.02, help="learning rate of the fine-tuning for M4E3")
+    add("--rate", type=_rate, default=0.02, help="learning rate of the fine-tuning for M4E3")
     add("--estimators", nargs="*", choices=ESTIMATORS, default=["immediate_diff", "recursive_of"],
         help="straight-through estimators to compare with the identity for M4E3")  # fmt: skip
     add("--samples", type=_count, help="training images (all)")
-    add("--narrow-samples", type=_count, default=3000,
+    add("--narrow-samples", type=_count, default=2000,
         help="training images of the fine-tuning for M4E3")  # fmt: skip
     add("--test-samples", type=_count, help="test images (all)")
     add("--event-samples", type=_count, default=500, help="test images whose events are counted")
@@ -162,6 +162,22 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2^32 - 1, got {text!r}")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return rate
 
 
 if __name__ == "__main__":
