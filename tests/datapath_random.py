@@ -175,6 +175,8 @@ def random_plain(rng: Rng) -> ab.Datapath:
     if rng.random() < 0.6:
         shift = int(rng.integers(-2, 4)) if rng.random() < 0.5 else 0
         product = form.replace(bias=form.bias + shift)
+        if rng.random() < 0.3:
+            sums = rules(rng, product, rounding)
         fields["product"] = ab.Quantizer(**{**sums, "format": product, "rounding": rounding})
         if rounding == "toward_zero" and rng.random() < 0.2:
             fields["arithmetic"] = "fp32_mask"

@@ -13,7 +13,7 @@ import pytest
 
 import abcdeep_core as ab
 from abcdeep_core import _core
-from datapath_cases import check
+from datapath_cases import assert_bits, check
 from datapath_random import RANDOM, TERMS, pick, random_datapath, random_operands
 
 SHARDS, OUTPUTS = 8, 12_000
@@ -36,6 +36,24 @@ def test_random_datapaths(kind, shard):
     while done < OUTPUTS:
         datapath, a, b, c = random_case(rng, kind)
         done += check(a, b, datapath, c, seed=shard, stream=3, call=done)
+
+
+@pytest.mark.parametrize("chunk", [0, 3, 16, 1000, 1024, 3000, 4097, 5000])
+def test_long_sums_in_blocks_of_terms(isa, chunk):
+    # events are counted by the general engine, which the oracle checks on shorter sums
+    rng = np.random.default_rng(chunk)
+    for kind in ("lba", "plain"):
+        datapath = random_datapath(rng, kind).replace(chunk=chunk, merge_order="forward")
+        for k in (2500, 5003):
+            a, b, c = random_operands(rng, datapath, 9, k, 33)
+            for threads in (1, 2):
+                got = ab.matmul(a, b, datapath, c=c, seed=1, threads=threads)
+                general, _ = ab.matmul(a, b, datapath, c=c, seed=1, events="overflow")
+                assert_bits(got, general, datapath)
+    x = rng.integers(-128, 128, (9, 5003)).astype(np.int8)
+    for overflow in ("wrap", "saturate"):
+        narrow = ab.integer_accumulator(17, overflow, chunk=chunk)
+        assert_bits(ab.matmul(x, x.T, narrow), ab.matmul(x, x.T, narrow, events=True)[0])
 
 
 @pytest.mark.parametrize("kind", ["lba", "float", "plain"])

@@ -71,8 +71,8 @@ def load_digits(seed: int = 0) -> tuple[Data, Data]:
 
 def plan(quick: bool = False) -> Plan:
     """Return what the demo runs; `quick` trains on few samples for few epochs."""
-    gentle = Recipe(rates=(0.01, 0.003), epochs=(1, 1) if quick else (4, 2))
-    strong = Recipe(rates=(0.02,), epochs=(1 if quick else 3,))
+    gentle = Recipe(rates=(0.01, 0.003), epochs=(1, 1) if quick else (2, 2))
+    strong = Recipe(rates=(0.02,), epochs=(1 if quick else 2,))
     samples = 100 if quick else None
     rows = (
         (M7E4, "identity", gentle),
@@ -83,7 +83,7 @@ def plan(quick: bool = False) -> Plan:
     )
     return Plan(
         network=network,
-        training=Recipe(rates=(0.05,), epochs=(3 if quick else 15,)),
+        training=Recipe(rates=(0.05,), epochs=(3 if quick else 12,)),
         tunings=tuple(
             Tuning(accumulator=accumulator, ste=ste, recipe=recipe, samples=samples)
             for accumulator, ste, recipe in rows

@@ -269,7 +269,7 @@ def training_curves(
     >>> svg.startswith("<svg")
     True
     """
-    with _plot(6.2, 3.4) as (canvas, axes):
+    with _plot(6.2, 3.2 + 0.09 * len(curves)) as (canvas, axes):
         for curve, color in zip(curves, itertools.cycle(COLORS), strict=False):
             epochs = np.arange(1, len(curve.values) + 1)
             axes.plot(
@@ -286,7 +286,7 @@ def training_curves(
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch of fine-tuning")
         axes.set_ylabel(ylabel)
-        axes.legend(loc="best")
+        canvas.legend(loc="outside lower center", ncols=2)
         return _svg(canvas, name)
 
 
