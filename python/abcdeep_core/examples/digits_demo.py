@@ -74,13 +74,10 @@ def plan(quick: bool = False) -> Plan:
     gentle = Recipe(rates=(0.01, 0.003), epochs=(1, 1) if quick else (2, 2))
     strong = Recipe(rates=(0.02,), epochs=(1 if quick else 2,))
     samples = 100 if quick else None
-    still = Recipe(rates=(0.0,), epochs=(1,))
     rows = (
         (M7E4, "identity", gentle),
-        (M4E3, "identity", still),
         (M4E3, "identity", strong),
         (M4E3, "immediate_diff", strong),
-        (M4E3_LOW, "identity", still),
         (M4E3_LOW, "identity", strong),
         (M4E3_LOW, "recursive_of", strong),
     )

@@ -114,17 +114,12 @@ def _plan(args: argparse.Namespace) -> Plan:
         rates=(0.005, 0.005), epochs=(args.tuning_epochs, args.tuning_epochs), batch_size=64
     )
     strong = Recipe(rates=(args.rate,), epochs=(args.narrow_epochs,), batch_size=64)
-    still = Recipe(rates=(0.0,), epochs=(1,), batch_size=64)
-    tunings = [Tuning(accumulator=None, recipe=gentle)]
-    for chosen in (M7E4, M4E3, M4E3_LOW):
-        tunings.append(Tuning(accumulator=chosen, recipe=still, samples=args.narrow_samples))
-        if chosen is M7E4:
-            tunings.append(Tuning(accumulator=chosen, recipe=gentle))
-            continue
-        tunings += [
-            Tuning(accumulator=chosen, ste=ste, recipe=strong, samples=args.narrow_samples)
-            for ste in ("identity", *args.estimators)
-        ]
+    tunings = [Tuning(accumulator=chosen, recipe=gentle) for chosen in (None, M7E4)]
+    tunings += [
+        Tuning(accumulator=chosen, ste=ste, recipe=strong, samples=args.narrow_samples)
+        for chosen in (M4E3, M4E3_LOW)
+        for ste in ("identity", *args.estimators)
+    ]
     return Plan(
         network=partial(build, width=args.width or width),
         training=Recipe(rates=(0.05,), epochs=(args.epochs,), batch_size=64),

@@ -70,8 +70,7 @@ _READING = (
     " the accumulator in the forward products and float32 in the gradients; with two stages, the"
     " first has underflow switched off. The identity estimator ignores what the accumulator did;"
     " immediate/DIFF gives no gradient to terms that changed nothing, immediate/OF and recursive/OF"
-    " none to terms that overflowed. Statistics only: the weights stay as they are, the batch"
-    " normalisation adapts its statistics to the accumulator.",
+    " none to terms that overflowed.",
     "Rates are events per 100 terms of the dot products, zeros included. A product that becomes"
     " zero underflows; a sum that becomes zero counts as underflow and its addend as swamped.",
 )

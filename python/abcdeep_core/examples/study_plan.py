@@ -17,8 +17,7 @@ class Recipe:
     Parameters
     ----------
     rates : tuple of float
-        Learning rate of each stage: constant, but a cosine down to zero in the last one. With 0
-        only the statistics of batch normalisation change.
+        Learning rate of each stage: constant, but a cosine down to zero in the last one.
     epochs : tuple of int
         Of each stage.
     batch_size : int
@@ -70,11 +69,6 @@ METHODS = {
 }
 
 
-# The method of a row whose weights stay as they are, and whose normalisation adapts.
-CONTROL = "statistics only"
-IDENTITY = METHODS["identity"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
     """One fine-tuned row: an accumulator, how its gradient is estimated, and the recipe.
@@ -106,8 +100,6 @@ class Tuning:
         """Return what tells this row from others of the same accumulator."""
         if self.accumulator is None:
             return "trained on"
-        if not any(self.recipe.rates):
-            return CONTROL
         if len(self.recipe.epochs) == 1:
             return METHODS[self.ste]
         return "two stages" if self.ste == "identity" else f"{METHODS[self.ste]}, two stages"

@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .study_plan import CONTROL, IDENTITY
 from .study_result import AS_TRAINED, FINE_TUNED, FLOAT32, Result
 
 COLUMNS = (
@@ -213,18 +212,13 @@ def _fine_tuned(groups: Sequence[Group]) -> str:
         before = _rows(groups, AS_TRAINED, name)
         if not before:  # the float32 control
             continue
+        start = f"takes {name} from {before[0].accuracy:.2f} %"
+        if len(rows) == 1:
+            parts.append(f"{start} to {rows[0].accuracy:.2f} % ({_against(rows[0], reference)})")
+            continue
         ends = [f"{row.accuracy:.2f} % with {row.first.method}" for row in rows]
-        trained = [row for row in rows if row.first.method != CONTROL]
-        identity = next((row for row in trained if row.first.method == IDENTITY), reference)
-        compared = [
-            f"{row.first.method} is {_against(row, identity)}"
-            if len(trained) > 1
-            else _against(row, identity)
-            for row in trained
-            if row is not identity
-        ]
-        verdict = f" ({_listed(compared)})" if compared else ""
-        parts.append(f"takes {name} from {before[0].accuracy:.2f} % to {_listed(ends)}{verdict}")
+        compared = [f"{row.first.method} is {_against(row, rows[0])}" for row in rows[1:]]
+        parts.append(f"{start} to {_listed(ends)} ({_listed(compared)})")
     if not parts:
         return ""
     *first, last = parts
@@ -254,8 +248,6 @@ def claims(results: Sequence[Result]) -> list[Claim]:
     reference = float32(groups)
     found = []
     for group in _rows(groups, FINE_TUNED, "M7E4"):
-        if group.first.method == CONTROL:
-            continue
         # float32 trained on for as long is the fair yardstick, where there is one.
         yardstick = next(iter(_rows(groups, FINE_TUNED, FLOAT32)), reference)
         change = group.accuracy - yardstick.accuracy
@@ -277,11 +269,9 @@ def claims(results: Sequence[Result]) -> list[Claim]:
             )
         )
     tuned = [group for group in _rows(groups, FINE_TUNED) if group.first.bits == 8]
-    for identity in [group for group in tuned if group.first.method == IDENTITY]:
-        name = identity.first.name
-        for group in tuned:
-            if group.first.name != name or group.first.method in (IDENTITY, CONTROL):
-                continue
+    for name in dict.fromkeys(group.first.name for group in tuned):
+        identity, *others = [group for group in tuned if group.first.name == name]
+        for group in others:
             found.append(
                 Claim(
                     f"at 8 bits ({name}) a fine-grained gradient beats the identity",
