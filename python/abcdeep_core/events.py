@@ -32,7 +32,8 @@ class Events:
     """Counts of numerical events over terms, steps and outputs; ``a + b`` merges two.
 
     A step is one addition that the accumulator rounds: of a term, of a group of terms, or of a
-    chunk sum. With ``per_output=True`` each field is an array of the result's shape, else a number.
+    chunk sum. An exact accumulator has one step a sum. With ``per_output=True`` each field is an
+    array of the result's shape, else a number.
 
     Parameters
     ----------
