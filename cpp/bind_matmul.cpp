@@ -111,30 +111,48 @@ nb::tuple summarise(AnyIn x, Offsets offsets, std::int64_t row_stride, std::int6
     return nb::make_tuple(all.largest, all.smallest_less_one, all.significand);
 }
 
-// Rows of a block that keep one piece of work short of about a tenth of a second.
-std::int64_t rows_of_block(std::int64_t terms, std::int64_t columns, std::int64_t steps) {
-    return std::clamp<std::int64_t>(steps / std::max<std::int64_t>(terms * columns, 1), 1, 128);
-}
-
 template <class G>
 void run_lanes(G& gemm, int threads) {
     const nb::gil_scoped_release release;
-    // at least a vector of the widest instruction set
+    // at least a vector of the widest instruction set; a piece of work is short of a tenth of a
+    // second
     const std::int64_t terms = std::max<std::int64_t>(gemm.job.terms, 1), steps = 1 << 21;
     const std::int64_t columns = std::clamp<std::int64_t>(steps / terms / 8 * 8, 8, 64);
-    run_blocks(gemm, rows_of_block(terms, columns, steps), columns, threads,
+    const std::int64_t rows = std::clamp<std::int64_t>(steps / (terms * columns), 1, 128);
+    run_blocks(gemm, rows, columns, threads,
                [&](const auto& job, const Block& block, EventTotals& totals) {
                    (kernels().*G::kernel)(job, gemm.datapath, block, totals);
                });
 }
 
+// Outputs of one piece of work: a square whose operands stay in the cache, smaller where all
+// threads would not get some, or a piece would take a tenth of a second.
+std::int64_t tile_side(std::int64_t rows, std::int64_t columns, std::int64_t terms,
+                       std::int64_t batches, int threads) {
+    constexpr std::int64_t most_steps = std::int64_t(1) << 28;
+    const std::int64_t wanted = threads == 1 ? 1 : 4 * std::int64_t(threads > 0 ? threads : default_threads());
+    std::int64_t side = 256;
+    auto pieces = [&] {
+        return batches * ((rows + side - 1) / side) * ((columns + side - 1) / side);
+    };
+    while (side > 32 && (pieces() < wanted || side * side * terms > most_steps)) side /= 2;
+    return side;
+}
+
 template <class G, class Tile, auto Kernels::* kernel>
 void run_tiles(G& gemm, const Tile& tile, int threads) {
     const nb::gil_scoped_release release;
-    const std::int64_t columns = 128, rows = rows_of_block(gemm.job.terms, columns, 1 << 28);
-    run_blocks(gemm, rows, columns, threads,
+    // A row of the result fills vectors, a column does not.
+    const bool turned = gemm.job.columns < 32 && gemm.job.columns < gemm.job.rows;
+    const std::int64_t side = tile_side(gemm.job.rows, gemm.job.columns, gemm.job.terms,
+                                        gemm.batches, threads);
+    const Tile turned_tile = tile.transposed();
+    run_blocks(gemm, side, side, threads,
                [&](const auto& job, const Block& block, EventTotals&) {
-                   (kernels().*kernel)(job, tile, block);
+                   if (turned)
+                       (kernels().*kernel)(job.transposed(), turned_tile, block.transposed());
+                   else
+                       (kernels().*kernel)(job, tile, block);
                });
 }
 
@@ -152,6 +170,7 @@ void set_output(G& gemm, AnyOut out, std::int64_t batches, std::int64_t rows, st
     gemm.batches = batches;
     gemm.job.rows = rows, gemm.job.columns = columns, gemm.job.terms = terms;
     gemm.job.out = out.data();
+    gemm.job.out_row_stride = columns;
     gemm.job.wide_out = out.itemsize() == 8;
 }
 
@@ -231,9 +250,8 @@ void bind_matmul(nb::module_& m) {
     t.def(nb::init<>()).def_rw("mantissa_bits", &FloatTile::mantissa_bits);
     t.def_rw("product_exact", &FloatTile::product_exact).def_rw("clamp", &FloatTile::clamp);
     t.def_rw("flush", &FloatTile::flush).def_rw("nearest", &FloatTile::nearest);
-    t.def_rw("odd_products", &FloatTile::odd_products)
-        .def_rw("odd_sums", &FloatTile::odd_sums)
-        .def_rw("chunk", &FloatTile::chunk);
+    t.def_rw("chunk", &FloatTile::chunk).def_rw("product_floor", &FloatTile::product_floor);
+    t.def_rw("sum_floor", &FloatTile::sum_floor);
     t.def_rw("scale_a", &FloatTile::scale_a).def_rw("scale_b", &FloatTile::scale_b);
     t.def_rw("product_to_sum", &FloatTile::product_to_sum)
         .def_rw("sum_scale", &FloatTile::sum_scale);
@@ -246,13 +264,14 @@ void bind_matmul(nb::module_& m) {
         .def_rw("is_signed", &IntegerTile::is_signed);
     u.def_rw("saturate", &IntegerTile::saturate).def_rw("chunk", &IntegerTile::chunk);
     u.def_rw("lowest", &IntegerTile::lowest).def_rw("highest", &IntegerTile::highest);
-    m.def("float32_rounds_to_odd", [] { return kernels().float32_rounds_to_odd(); });
     m.def("has_fused_multiply_add", [] { return kernels().fused_multiply_adds(); });
     auto float_gemm = bind_gemm<FloatGemm>(m, "FloatGemm");
     float_gemm.def("run_truncate", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_truncate>,
                    "tile"_a, "threads"_a);
     float_gemm.def("run_nearest", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_nearest>,
                    "tile"_a, "threads"_a);
+    float_gemm.def("run_odd", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_odd>, "tile"_a,
+                   "threads"_a);
     float_gemm.def("run_native", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_native>, "tile"_a,
                    "threads"_a);
     auto integer_gemm = bind_gemm<IntegerGemm>(m, "IntegerGemm");

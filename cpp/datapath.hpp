@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "format.hpp"
 
@@ -94,7 +95,8 @@ struct GemmJob {
     std::int64_t rows = 0, columns = 0, terms = 0;  // M, N, K
     MatrixView<const T> a, b;
     MatrixView<const C> c;  // data == nullptr: start at zero
-    void* out = nullptr;    // row-major
+    void* out = nullptr;
+    std::int64_t out_row_stride = 0, out_column_stride = 1;
     bool wide_out = false;
     const std::int64_t* order = nullptr;  // term k of the sum is term order[k] of the operands
     RandomSource random;
@@ -103,11 +105,32 @@ struct GemmJob {
     EventTable table;
 
     std::int64_t out_bytes() const { return wide_out ? sizeof(C) : sizeof(Narrow); }
-    void write(std::int64_t m, std::int64_t n, C value) const {
+    // Place of output (m, n) in memory, and, from first_output on, in the count of all outputs.
+    std::int64_t place(std::int64_t m, std::int64_t n) const {
+        return m * out_row_stride + n * out_column_stride;
+    }
+    // Outputs (m, n), (m, n + 1), ...
+    template <class Value>
+    void write(std::int64_t m, std::int64_t n, std::int64_t count, const Value* values) const {
+        const std::int64_t at = place(m, n), stride = out_column_stride;
         if (wide_out)
-            static_cast<C*>(out)[m * columns + n] = value;
+            for (std::int64_t j = 0; j < count; ++j)
+                static_cast<C*>(out)[at + j * stride] = C(values[j]);
         else
-            static_cast<Narrow*>(out)[m * columns + n] = Narrow(value);
+            for (std::int64_t j = 0; j < count; ++j)
+                static_cast<Narrow*>(out)[at + j * stride] = Narrow(values[j]);
+    }
+    // The same products as rows of the transposed result: terms commute.
+    GemmJob transposed() const {
+        GemmJob t = *this;
+        auto turned = [](auto view) {
+            std::swap(view.row_stride, view.column_stride);
+            return view;
+        };
+        std::swap(t.rows, t.columns);
+        t.a = turned(b), t.b = turned(a), t.c = turned(c);
+        std::swap(t.out_row_stride, t.out_column_stride);
+        return t;
     }
 };
 using FloatJob = GemmJob<float, double, float>;
@@ -143,15 +166,22 @@ struct FloatTile {
     bool clamp = true;           // a product or a sum may leave the range
     bool flush = true;           // numbers below 2^-126 become zero
     bool nearest = false;        // binary32 operations round to nearest (fp32_mask)
-    bool odd_products = false;   // products, and sums, need a sticky bit
-    bool odd_sums = false;
     std::int32_t scale_a = 0, scale_b = 0;    // exponents of the powers of two of packing
     std::int32_t product_to_sum = 0;          // and from a scaled product to a scaled sum
     std::int32_t sum_scale = 0;               // and from a sum to a scaled sum
+    // Exponents of the scaled powers of two whose float32 quantum, and of those whose own format's,
+    // is that of the subnormal products and sums (kernels/gemm_nearest.cpp).
+    std::int32_t product_floor = 0, sum_floor = 0;
     double product_limit = 0, sum_limit = 0;  // largest finite values, not scaled
     double product_overflow = 0,
            sum_overflow = 0;  // what numbers past them become: finite, Inf or NaN
     std::int64_t chunk = 0;
+
+    FloatTile transposed() const {
+        FloatTile t = *this;
+        std::swap(t.scale_a, t.scale_b);
+        return t;
+    }
 };
 
 struct IntegerTile {
@@ -160,11 +190,15 @@ struct IntegerTile {
     bool saturate = false;  // else wrap, where order and chunks do not matter
     std::int64_t lowest = 0, highest = 0;
     std::int64_t chunk = 0;
+
+    IntegerTile transposed() const { return *this; }
 };
 
 // A rectangle of outputs: what one call of a kernel computes.
 struct Block {
     std::int64_t row_begin, row_end, column_begin, column_end;
+
+    Block transposed() const { return {column_begin, column_end, row_begin, row_end}; }
 };
 
 }  // namespace abcdeep

@@ -10,7 +10,7 @@
 namespace abcdeep {
 namespace {
 
-enum class FloatRounding { nearest, toward_zero };
+enum class FloatRounding { nearest, upward, toward_zero };
 
 // The compiler does not know that arithmetic depends on this state: memory barriers stop loads and
 // stores, not operations between registers. So construct it in a function that then calls a
@@ -24,15 +24,19 @@ class FloatEnvironment {
         // 0x0040 operands (DAZ).
         saved_ = _mm_getcsr();
         std::uint32_t state = 0x1f80u;
-        state |= rounding == FloatRounding::toward_zero ? 0x6000u : 0u;
+        state |= rounding == FloatRounding::toward_zero ? 0x6000u
+                 : rounding == FloatRounding::upward    ? 0x4000u
+                                                        : 0u;
         state |= flush_to_zero ? 0x8040u : 0u;
         barrier();
         _mm_setcsr(state);
         barrier();
 #elif defined(__aarch64__)
-        // FPCR: bits 22-23 round (3 = toward zero), bit 24 flushes operands and results.
+        // FPCR: bits 22-23 round (1 = upward, 3 = toward zero), bit 24 flushes operands and results.
         asm volatile("mrs %0, fpcr" : "=r"(saved_));
-        std::uint64_t state = rounding == FloatRounding::toward_zero ? std::uint64_t(3) << 22 : 0;
+        std::uint64_t state = rounding == FloatRounding::toward_zero ? std::uint64_t(3) << 22
+                              : rounding == FloatRounding::upward    ? std::uint64_t(1) << 22
+                                                                     : 0;
         state |= flush_to_zero ? std::uint64_t(1) << 24 : 0;
         asm volatile("msr fpcr, %0" : : "r"(state) : "memory");
 #else

@@ -1,4 +1,4 @@
-// What the fast float kernels share: scaled packing, limits, and the size of their register tiles.
+// What the fast float kernels share: scaled packing, limits, and how a Step is run.
 #pragma once
 
 #include "float_environment.hpp"
@@ -13,9 +13,6 @@ class ScaledStep {
   public:
     using V = Vector<float>;
     using U = Vector<std::uint32_t>;
-    // accumulators, a vector of each operand and the constants fill the registers: 32, or 16
-    static constexpr int rows = ABCDEEP_VECTOR_BYTES == 64 ? 8 : ABCDEEP_VECTOR_BYTES == 32 ? 4 : 2;
-    static constexpr int vectors = 2;
 
     explicit ScaledStep(const FloatTile& t)
         : mask_(U{} + (~std::uint32_t(0) << (23 - t.mantissa_bits))),
@@ -27,13 +24,27 @@ class ScaledStep {
           sum_scale_(__builtin_ldexp(1.0, t.sum_scale)),
           unscale_(V{} + power_of_two(-t.sum_scale)) {}
 
-    float pack_a(float x) const { return x * scale_a_; }
-    float pack_b(float x) const { return x * scale_b_; }
+    // x: one element or a vector of them
+    template <class T>
+    T pack_a(T x) const {
+        return x * scale_a_;
+    }
+    template <class T>
+    T pack_b(T x) const {
+        return x * scale_b_;
+    }
 
     // Back to the format's own scale; adding zero turns -0 into +0.
     V finish(V s) const { return s * unscale_ + V{}; }
 
   protected:
+    // x toward zero, in any environment
+    static float truncated(double x) {
+        const float f = float(x);
+        const bool away = __builtin_fabs(double(f)) > __builtin_fabs(x);
+        return away ? bits_as<float>(bits_as<std::uint32_t>(f) - 1) : f;
+    }
+
     U mask_;
     V product_limit_, sum_limit_, factor_;
     float scale_a_, scale_b_;
@@ -43,9 +54,9 @@ class ScaledStep {
 
 // Runs a Step in its floating-point environment; not inlined, so that nothing moves out of it.
 template <class Step>
-[[gnu::noinline]] void run_tile(const FloatJob& job, const FloatTile& tile, const Block& block) {
+[[gnu::noinline]] void run_step(const FloatJob& job, const FloatTile& tile, const Block& block) {
     const Step step(tile);
-    TileGemm<Step, FloatJob>(step, job, tile.chunk, block).run();
+    run_tiles(step, job, tile.chunk, block);
 }
 
 }  // namespace

@@ -152,8 +152,7 @@ class LaneGemm {
     }
 
     void output(std::int64_t m, std::int64_t n) {
-        const std::uint64_t index =
-            job_.first_output + std::uint64_t(m) * std::uint64_t(job_.columns) + std::uint64_t(n);
+        const std::uint64_t index = job_.first_output + std::uint64_t(job_.place(m, n));
         product_random_.start(index, job_.terms);
         step_random_.start(index, job_.terms);
         merge_random_.start(index, datapath_.exact_chunks ? groups_ : chunks_);
@@ -177,7 +176,7 @@ class LaneGemm {
             domain_.finish(events);
             record(m, n, events);
         }
-        for (int j = 0; j < valid_; ++j) job_.write(m, n + j, sum[j]);
+        job_.write(m, n, valid_, reinterpret_cast<const E*>(&sum));
     }
 
     V term(std::int64_t m, std::int64_t n, std::int64_t k, LaneEvents<V>& events) {
@@ -247,7 +246,7 @@ class LaneGemm {
     void record(std::int64_t m, std::int64_t n, const LaneEvents<V>& events) {
         const EventTable& table = job_.table;
         for (int j = 0; j < valid_; ++j) {
-            const std::int64_t at = m * job_.columns + n + j;
+            const std::int64_t at = job_.place(m, n + j);
             for (int e = 0; e < event_counts; ++e) {
                 totals_.counts[e] += std::int64_t(events.counts[e][j]);
                 if (table.counts)

@@ -1,8 +1,8 @@
 // The fast GEMM: register tiles of independent chains. A Step says what one term does to a sum.
 //
 // Operands are packed into panels (a: `rows` rows side by side, b: `vectors` vectors of columns),
-// so that the inner loop reads both in order. Long sums are cut into blocks of terms; running sums
-// wait in memory between them.
+// so that the inner loop reads both in order; a few rows alone read b where it lies. Long sums are
+// cut into blocks of terms; running sums wait in memory between them.
 #pragma once
 
 #include <algorithm>
@@ -14,16 +14,27 @@
 namespace abcdeep {
 namespace {
 
-template <class Step, class Job>
+// A tile that fills the registers: sums, a vector of each operand and the constants.
+inline constexpr int tile_rows = ABCDEEP_VECTOR_BYTES == 64 ? 8 : ABCDEEP_VECTOR_BYTES == 32 ? 4 : 2;
+inline constexpr int tile_vectors = 2;
+// A tile for a few rows: enough chains to hide the latency of a step.
+inline constexpr int row_vectors = ABCDEEP_VECTOR_BYTES == 64 ? 8 : 6;
+
+template <class Step, class Job, int rows, int vectors>
 class TileGemm {
     using V = typename Step::V;
     using E = Element<V>;
-    static constexpr int width = lanes<V>, rows = Step::rows, vectors = Step::vectors;
-    static constexpr int columns = width * vectors;
-    static constexpr std::int64_t block_terms = 1024, longest_whole_chunk = 4096;
+    static constexpr int width = lanes<V>, columns = width * vectors;
+    static constexpr std::int64_t block_terms = 512, longest_whole_chunk = 2048;
 
     struct Sums {
         V at[rows][vectors];
+    };
+
+    // Columns of b for one tile, term after term.
+    struct Panel {
+        const E* data;
+        std::int64_t stride;
     };
 
   public:
@@ -44,11 +55,20 @@ class TileGemm {
         start();
         for (std::int64_t k = 0; k < job_.terms; k += depth_) {
             const std::int64_t end = std::min(job_.terms, k + depth_);
-            pack(k, end);
-            for (std::int64_t j = 0; j < column_tiles_; ++j)
-                for (std::int64_t i = 0; i < row_tiles_; ++i)
-                    terms(a_ + i * rows * depth_, b_ + j * columns * depth_, k, end,
-                          running_[i * column_tiles_ + j], merged_[i * column_tiles_ + j]);
+            pack_a(k, end);
+            for (std::int64_t j = 0; j < column_tiles_; ++j) {
+                const bool direct = reads_directly(j);
+                const Panel b = direct ? Panel{&job_.b(k, first_column(j)), job_.b.row_stride}
+                                       : pack_b(j, k, end);
+                for (std::int64_t i = 0; i < row_tiles_; ++i) {
+                    const std::int64_t t = i * column_tiles_ + j;
+                    const E* a = a_ + i * rows * depth_;
+                    if (direct)
+                        terms<true>(a, b, k, end, running_[t], merged_[t]);
+                    else
+                        terms<false>(a, b, k, end, running_[t], merged_[t]);
+                }
+            }
         }
         finish();
     }
@@ -61,6 +81,13 @@ class TileGemm {
     }
 
     std::int64_t operand_index(std::int64_t k) const { return job_.order ? job_.order[k] : k; }
+    std::int64_t first_column(std::int64_t j) const { return block_.column_begin + j * columns; }
+
+    // Packing costs as much as a few rows' steps.
+    bool reads_directly(std::int64_t j) const {
+        return rows == 1 && job_.b.column_stride == 1 && !job_.order &&
+               first_column(j) + columns <= block_.column_end;
+    }
 
     void start() {
         for (std::int64_t i = 0; i < row_tiles_ * column_tiles_; ++i)
@@ -68,46 +95,83 @@ class TileGemm {
         if (!job_.c.data) return;
         for (std::int64_t m = block_.row_begin; m < block_.row_end; ++m)
             for (std::int64_t n = block_.column_begin; n < block_.column_end; ++n)
-                lane(running_, m, n) = step_.start(job_.c(m, n));
+                line(running_, m, n)[0] = step_.start(job_.c(m, n));
     }
 
-    // Where output (m, n) is kept.
-    E& lane(Sums* sums, std::int64_t m, std::int64_t n) const {
+    // Where output (m, n) is kept, and after it the rest of its tile's row.
+    E* line(Sums* sums, std::int64_t m, std::int64_t n) const {
         const std::int64_t i = m - block_.row_begin, j = n - block_.column_begin;
         Sums& tile = sums[i / rows * column_tiles_ + j / columns];
-        return reinterpret_cast<E*>(&tile.at[i % rows][0])[j % columns];
+        return reinterpret_cast<E*>(&tile.at[i % rows][0]) + j % columns;
     }
 
-    void pack(std::int64_t begin, std::int64_t end) {
+    void pack_a(std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = 0; i < row_tiles_ * rows; ++i) {
             E* to = a_ + i / rows * rows * depth_ + i % rows;
-            const std::int64_t m = block_.row_begin + i;
-            for (std::int64_t k = begin; k < end; ++k, to += rows)
-                *to = m < block_.row_end ? step_.pack_a(job_.a(m, operand_index(k))) : E(0);
+            const std::int64_t m = block_.row_begin + i, count = end - begin;
+            if (m >= block_.row_end)
+                for (std::int64_t k = 0; k < count; ++k) to[k * rows] = E(0);
+            else if (job_.order)
+                for (std::int64_t k = 0; k < count; ++k)
+                    to[k * rows] = step_.pack_a(job_.a(m, job_.order[begin + k]));
+            else
+                for (std::int64_t k = 0; k < count; ++k)
+                    to[k * rows] = step_.pack_a(job_.a(m, begin + k));
         }
-        for (std::int64_t j = 0; j < column_tiles_; ++j) {
-            E* to = b_ + j * columns * depth_;
-            const std::int64_t first = block_.column_begin + j * columns;
-            const int valid = int(std::min<std::int64_t>(columns, block_.column_end - first));
-            for (std::int64_t k = begin; k < end; ++k, to += columns) {
-                const std::int64_t row = operand_index(k);
-                for (int n = 0; n < valid; ++n) to[n] = step_.pack_b(job_.b(row, first + n));
+    }
+
+    Panel pack_b(std::int64_t j, std::int64_t begin, std::int64_t end) {
+        E* const panel = b_ + j * columns * depth_;
+        const std::int64_t first = first_column(j);
+        const int valid = int(std::min<std::int64_t>(columns, block_.column_end - first));
+        if (job_.b.row_stride == 1 && !job_.order)
+            pack_transposed(panel, first, valid, begin, end);
+        else
+            for (std::int64_t k = begin; k < end; ++k) {
+                E* to = panel + (k - begin) * columns;
+                const auto* from = &job_.b(operand_index(k), first);
+                if (job_.b.column_stride == 1)
+                    for (int n = 0; n < valid; ++n) to[n] = step_.pack_b(E(from[n]));
+                else
+                    for (int n = 0; n < valid; ++n)
+                        to[n] = step_.pack_b(E(from[n * job_.b.column_stride]));
                 for (int n = valid; n < columns; ++n) to[n] = E(0);
             }
-        }
+        return {panel, columns};
+    }
+
+    // Of columns whose terms lie side by side: small squares, so that both sides stay in the cache.
+    void pack_transposed(E* panel, std::int64_t first, int valid, std::int64_t begin,
+                         std::int64_t end) {
+        constexpr int side = std::min(16, columns);
+        for (std::int64_t k = begin; k < end; k += side)
+            for (int n = 0; n < columns; n += side) {
+                E* to = panel + (k - begin) * columns + n;
+                const int depth = int(std::min<std::int64_t>(side, end - k));
+                for (int j = 0; j < side; ++j) {
+                    const auto* from = n + j < valid ? &job_.b(k, first + n + j) : nullptr;
+                    for (int i = 0; i < depth; ++i)
+                        to[i * columns + j] = from ? step_.pack_b(E(from[i])) : E(0);
+                }
+            }
     }
 
     // Terms [begin, end) of the sums of one tile; at the end of each chunk its sum is merged.
-    void terms(const E* a, const E* b, std::int64_t begin, std::int64_t end, Sums& running,
+    template <bool direct>
+    void terms(const E* a, Panel panel, std::int64_t begin, std::int64_t end, Sums& running,
                Sums& merged) const {
         const bool merges = chunk_ < job_.terms;
+        const E* b = panel.data;
         Sums s = running;
         for (std::int64_t k = begin; k < end;) {
             const std::int64_t stop = std::min(end, (k / chunk_ + 1) * chunk_);
-            for (; k < stop; ++k, a += rows, b += columns) {
+            for (; k < stop; ++k, a += rows, b += direct ? panel.stride : columns) {
                 V right[vectors];
 #pragma GCC unroll 8
-                for (int j = 0; j < vectors; ++j) right[j] = load<V>(b + j * width);
+                for (int j = 0; j < vectors; ++j) {
+                    right[j] = load<V>(b + j * width);
+                    if constexpr (direct) right[j] = step_.pack_b(right[j]);
+                }
 #pragma GCC unroll 8
                 for (int i = 0; i < rows; ++i) {
                     const V left = broadcast<V>(a[i]);
@@ -133,8 +197,9 @@ class TileGemm {
             for (auto& row : sums[i].at)
                 for (V& v : row) v = step_.finish(v);
         for (std::int64_t m = block_.row_begin; m < block_.row_end; ++m)
-            for (std::int64_t n = block_.column_begin; n < block_.column_end; ++n)
-                job_.write(m, n, lane(sums, m, n));
+            for (std::int64_t n = block_.column_begin; n < block_.column_end; n += columns)
+                job_.write(m, n, std::min<std::int64_t>(columns, block_.column_end - n),
+                           line(sums, m, n));
     }
 
     const Step& step_;
@@ -144,6 +209,15 @@ class TileGemm {
     Scratch<E> a_, b_;
     Scratch<Sums> running_, merged_;
 };
+
+// A block of outputs through the tile that suits its number of rows.
+template <class Step, class Job>
+void run_tiles(const Step& step, const Job& job, std::int64_t chunk, const Block& block) {
+    if (block.row_end - block.row_begin <= std::max(1, tile_rows / 4))
+        TileGemm<Step, Job, 1, row_vectors>(step, job, chunk, block).run();
+    else
+        TileGemm<Step, Job, tile_rows, tile_vectors>(step, job, chunk, block).run();
+}
 
 }  // namespace
 }  // namespace abcdeep

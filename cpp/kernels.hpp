@@ -33,9 +33,9 @@
     KERNEL(void, gemm_integer_lanes, (const IntegerJob& job, const IntegerDatapath& datapath,        \
                                       const Block& block, EventTotals& totals))                      \
     KERNEL(bool, fused_multiply_adds, ())                                                            \
-    KERNEL(bool, float32_rounds_to_odd, ())                                                          \
     KERNEL(void, gemm_truncate, (const FloatJob& job, const FloatTile& tile, const Block& block))    \
     KERNEL(void, gemm_nearest, (const FloatJob& job, const FloatTile& tile, const Block& block))     \
+    KERNEL(void, gemm_odd, (const FloatJob& job, const FloatTile& tile, const Block& block))         \
     KERNEL(void, gemm_native, (const FloatJob& job, const FloatTile& tile, const Block& block))      \
     KERNEL(void, gemm_integer, (const IntegerJob& job, const IntegerTile& tile, const Block& block)) \
     KERNEL(void, estimate_gradient, (const GradientJob& job, const FloatDatapath& datapath,          \

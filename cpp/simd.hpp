@@ -119,6 +119,31 @@ static inline Vector<float> fused_multiply_add(Vector<float> a, Vector<float> b,
 #endif
 }
 
+// c - a * b, rounded once.
+static inline Vector<float> fused_negated_multiply_add(Vector<float> a, Vector<float> b,
+                                                       Vector<float> c) {
+#if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
+    return Vector<float>(_mm512_fnmadd_ps(__m512(a), __m512(b), __m512(c)));
+#elif defined(__FMA__) && ABCDEEP_VECTOR_BYTES == 32
+    return Vector<float>(_mm256_fnmadd_ps(__m256(a), __m256(b), __m256(c)));
+#else
+    return fused_multiply_add(-a, b, c);
+#endif
+}
+
+// The one of the larger magnitude, with the sign of x; limit is positive.
+static inline Vector<float> larger_magnitude(Vector<float> x, Vector<float> limit) {
+#if defined(__AVX512DQ__) && ABCDEEP_VECTOR_BYTES == 64
+    return Vector<float>(_mm512_range_ps(__m512(x), __m512(limit), 3));
+#else
+    using U = Vector<std::uint32_t>;
+    const U sign = bits_as<U>(x) & 0x80000000u, magnitude = bits_as<U>(x) ^ sign;
+    const Vector<float> larger =
+        select(bits_as<Vector<float>>(magnitude) > limit, bits_as<Vector<float>>(magnitude), limit);
+    return bits_as<Vector<float>>(bits_as<U>(larger) | sign);
+#endif
+}
+
 // x limited to [-limit, limit]; x is not NaN.
 static inline Vector<float> clamp_magnitude(Vector<float> x, Vector<float> limit) {
 #if defined(__AVX512DQ__) && ABCDEEP_VECTOR_BYTES == 64

@@ -106,7 +106,7 @@ def test_every_float_path_equals_the_general_engine(isa, form):
             assert same_bits(run(a, b, datapath, plan.path, threads=3), expected)
             c = np.linspace(-1, 1, SHAPE[2]) * float(np.abs(b).max())
             expected = run(a, b, datapath, "lanes", c)
-            assert same_bits(run(a, b, datapath, plan.path, c), expected), (datapath, kind, plan)
+            assert same_bits(run(a, b, datapath, c=c), expected), (datapath, kind, plan)
     if _core.has_fused_multiply_add():
         assert taken != {"lanes"}
 

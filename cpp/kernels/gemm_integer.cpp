@@ -11,8 +11,6 @@ template <bool saturate>
 class IntegerStep {
   public:
     using V = Vector<std::int32_t>;
-    static constexpr int rows = ABCDEEP_VECTOR_BYTES == 64 ? 8 : ABCDEEP_VECTOR_BYTES == 32 ? 4 : 2;
-    static constexpr int vectors = 2;
 
     explicit IntegerStep(const IntegerTile& t)
         : bits_(t.bits),
@@ -20,8 +18,14 @@ class IntegerStep {
           lowest_(V{} + std::int32_t(saturate ? t.lowest : 0)),
           highest_(V{} + std::int32_t(saturate ? t.highest : 0)) {}
 
-    std::int32_t pack_a(std::int32_t x) const { return x; }
-    std::int32_t pack_b(std::int32_t x) const { return x; }
+    template <class T>
+    T pack_a(T x) const {
+        return x;
+    }
+    template <class T>
+    T pack_b(T x) const {
+        return x;
+    }
 
     V step(V a, V b, V s) const {
         using U = Vector<std::uint32_t>;
@@ -55,7 +59,7 @@ class IntegerStep {
 template <bool saturate>
 void run(const IntegerJob& job, const IntegerTile& tile, const Block& block) {
     const IntegerStep<saturate> step(tile);
-    TileGemm<IntegerStep<saturate>, IntegerJob>(step, job, tile.chunk, block).run();
+    run_tiles(step, job, tile.chunk, block);
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ bool fused_multiply_adds() { return has_fused_multiply_add; }
 
 void gemm_native(const FloatJob& job, const FloatTile& tile, const Block& block) {
     const FloatEnvironment environment(FloatRounding::nearest, false);
-    (tile.product_exact ? run_tile<NativeStep<true>> : run_tile<NativeStep<false>>)(job, tile,
+    (tile.product_exact ? run_step<NativeStep<true>> : run_step<NativeStep<false>>)(job, tile,
                                                                                     block);
 }
 

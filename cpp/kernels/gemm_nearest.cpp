@@ -1,9 +1,5 @@
-// Nearest-even float accumulators: binary32 results with a sticky bit, rounded to the format's
-// bits.
-//
-// A result rounded to odd in binary32 and then to P <= 22 bits is rounded once (docs/exactness.md,
-// fact B). Products that fit 24 bits need no sticky bit, nor sums of two numbers of at most 11 bits
-// (fact D); the first step that needs one takes AVX-512's rounding of single instructions.
+// Nearest-even float accumulators of at most 11 bits, and products of no more: a power of two added in
+// float32 and taken off again rounds to the quantum of a binade (docs/exactness.md, fact H).
 #include "float_tile.hpp"
 #include "kernels.hpp"
 
@@ -11,145 +7,81 @@ namespace abcdeep::ABCDEEP_ISA_NAMESPACE {
 
 namespace {
 
-enum class Range { checked_before, saturate, replace };
-
-#if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
-constexpr bool rounds_to_odd = true;
-
-// The three directed results: neighbours differ in the last bit, so (down ^ up) & 1 is sticky.
-inline Vector<float> to_odd(__m512 zero, __m512 down, __m512 up) {
-    const __m512i sticky = _mm512_ternarylogic_epi32(
-        _mm512_castps_si512(down), _mm512_castps_si512(up), _mm512_set1_epi32(1), 0x28);
-    return Vector<float>(_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(zero), sticky)));
-}
-
-inline Vector<float> multiply_to_odd(Vector<float> a, Vector<float> b) {
-    const __m512 x = __m512(a), y = __m512(b);
-    return to_odd(_mm512_mul_round_ps(x, y, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC),
-                  _mm512_mul_round_ps(x, y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC),
-                  _mm512_mul_round_ps(x, y, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
-}
-
-inline Vector<float> multiply_add_to_odd(Vector<float> a, Vector<float> b, Vector<float> c) {
-    const __m512 x = __m512(a), y = __m512(b), z = __m512(c);
-    return to_odd(_mm512_fmadd_round_ps(x, y, z, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC),
-                  _mm512_fmadd_round_ps(x, y, z, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC),
-                  _mm512_fmadd_round_ps(x, y, z, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
-}
-#else
-// Never called: the planner asks rounds_to_odd first.
-constexpr bool rounds_to_odd = false;
-inline Vector<float> multiply_to_odd(Vector<float> a, Vector<float> b) { return a * b; }
-inline Vector<float> multiply_add_to_odd(Vector<float> a, Vector<float> b, Vector<float> c) {
-    return fused_multiply_add(a, b, c);
-}
-#endif
-
-template <bool fused, bool odd_products, bool odd_sums, Range range>
+// fused: products are not rounded. flush: numbers below the smallest normal one are zero, by
+// float32's own underflow (and for products, whose rounding could save them, by a comparison); else
+// they keep its quantum. clamp: numbers past the largest become it.
+template <bool fused, bool flush, bool clamp>
 class NearestStep : public ScaledStep {
   public:
     explicit NearestStep(const FloatTile& t)
         : ScaledStep(t),
-          last_(U{} + (std::uint32_t(1) << (23 - t.mantissa_bits))),
-          below_half_(U{} + ((std::uint32_t(1) << (22 - t.mantissa_bits)) - 1)),
-          shift_(std::uint32_t(23 - t.mantissa_bits)),
-          beyond_product_(beyond(t.product_overflow, product_limit_)),
-          beyond_sum_(beyond(t.sum_overflow, sum_limit_)),
-          flush_(t.flush) {}
+          quanta_(V{} + power_of_two(23 - t.mantissa_bits)),
+          product_floor_(V{} + power_of_two(t.product_floor)),
+          sum_floor_(V{} + power_of_two(t.sum_floor)) {}
 
     V step(V a, V b, V s) const {
-        if constexpr (fused)
-            return round<range>(multiply_add_to_odd(a, b, s), sum_limit_, beyond_sum_);
-        const V exact = odd_products ? multiply_to_odd(a, b) : a * b;
-        const V p = round<range>(exact, product_limit_, beyond_product_);
-        return round<range>(sum(p, factor_, s), sum_limit_, beyond_sum_);
+        if constexpr (fused) return round(fused_multiply_add(a, b, s), clamp);
+        const V p = product(a, b);
+        return round(flush ? fused_multiply_add(p, factor_, s) : p + s, clamp);
     }
-    V merge(V r, V s) const {
-        return round<Range::replace>(sum(r, V{} + 1.0f, s), sum_limit_, beyond_sum_);
-    }
+    V merge(V r, V s) const { return round(r + s, true); }
 
     float start(double c) const {
         const double scaled = c * sum_scale_;
-        if (flush_ && __builtin_fabs(scaled) < 1.1754943508222875e-38) return 0;
-        float f = float(scaled);
-        if (double(f) != scaled) {  // to odd
-            std::uint32_t bits = bits_as<std::uint32_t>(f);
-            if ((double(f) > scaled) == (scaled > 0)) --bits;
-            f = bits_as<float>(bits | 1u);
-        }
-        return round<Range::replace>(V{} + f, sum_limit_, beyond_sum_)[0];
-    }
-
-    V finish(V s) const {
-        s = ScaledStep::finish(s);
-        return select(s == s, s, V{} + __builtin_nanf(""));
+        const float f = truncated(scaled);
+        if (flush && f == 0) return 0;
+        const bool inexact = double(f) != scaled;  // to odd: the rounding below is the only one
+        return round(V{} + bits_as<float>(bits_as<std::uint32_t>(f) | inexact), true)[0];
     }
 
   private:
-    static V sum(V p, V factor, V s) {
-        return odd_sums ? multiply_add_to_odd(p, factor, s) : fused_multiply_add(p, factor, s);
+    using I = Vector<std::int32_t>;
+
+    static V magnitude(V x) { return bits_as<V>(bits_as<U>(x) & 0x7fffffffu); }
+
+    // The largest power of two not above x, with x's sign; at least `floor` under gradual
+    // underflow.
+    static V binade(V x, V floor) {
+        const V power = bits_as<V>(bits_as<U>(x) & 0xff800000u);
+        return flush ? power : larger_magnitude(power, floor);
     }
 
-    // What a number past the limit becomes: the limit itself, Inf or NaN, as bits without sign.
-    static U beyond(double overflow, V limit) {
-        return overflow - overflow == 0 ? bits_as<U>(limit) : bits_as<U>(V{} + float(overflow));
-    }
-
-    template <Range how>
-    V round(V x, V limit, U beyond) const {
-        U bits = bits_as<U>(x);
-#if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
-        const __m512i u = __m512i(bits);
-        const __mmask16 odd = _mm512_test_epi32_mask(u, __m512i(last_));
-        const __m512i up = _mm512_add_epi32(u, __m512i(below_half_));
-        bits = U(_mm512_mask_add_epi32(up, odd, up, _mm512_set1_epi32(1)));
-#else
-        bits += below_half_ + ((bits >> shift_) & 1u);
-#endif
-        x = bits_as<V>(bits & mask_);
-        if constexpr (how == Range::saturate) return clamp_magnitude(x, limit);
-        if constexpr (how == Range::replace) {
-            const U magnitude = bits_as<U>(x) & 0x7fffffffu, sign = bits_as<U>(x) & 0x80000000u;
-            const auto over =
-                (magnitude > bits_as<U>(limit)) & (magnitude <= 0x7f800000u);  // no NaN
-            return bits_as<V>(select(over, beyond | sign, bits_as<U>(x)));
+    // The binade is that of the product's nearest float32 number. Where that is the next one, the
+    // product is rounded to its beginning in either.
+    V product(V a, V b) const {
+        const V power = binade(a * (b * quanta_), product_floor_);
+        V p = fused_multiply_add(a, b, power) - power;
+        if constexpr (flush) {
+            const V smallest = V{} + 0x1p-126f;
+            const V above = fused_multiply_add(magnitude(a), magnitude(b), -smallest);
+            p = select(bits_as<I>(above) < 0, V{}, p);
         }
-        return x;
+        return clamp ? clamp_magnitude(p, product_limit_) : p;
     }
 
-    U last_, below_half_;
-    std::uint32_t shift_;
-    U beyond_product_, beyond_sum_;
-    bool flush_;
+    V round(V x, bool limited) const {
+        const V power = binade(x, sum_floor_);
+        x = fused_negated_multiply_add(power, quanta_, fused_multiply_add(power, quanta_, x));
+        return limited ? clamp_magnitude(x, sum_limit_) : x;
+    }
+
+    V quanta_, product_floor_, sum_floor_;
 };
 
-template <bool fused, bool odd_products, bool odd_sums>
+template <bool fused, bool flush>
 void run(const FloatJob& job, const FloatTile& tile, const Block& block) {
-    const bool saturates = tile.sum_overflow - tile.sum_overflow == 0 &&
-                           tile.product_overflow - tile.product_overflow == 0;
-    if (!tile.clamp)
-        run_tile<NearestStep<fused, odd_products, odd_sums, Range::checked_before>>(job, tile,
-                                                                                    block);
-    else if (saturates)
-        run_tile<NearestStep<fused, odd_products, odd_sums, Range::saturate>>(job, tile, block);
-    else
-        run_tile<NearestStep<fused, odd_products, odd_sums, Range::replace>>(job, tile, block);
+    (tile.clamp ? run_step<NearestStep<fused, flush, true>>
+                : run_step<NearestStep<fused, flush, false>>)(job, tile, block);
 }
 
 }  // namespace
 
-bool float32_rounds_to_odd() { return rounds_to_odd; }
-
 void gemm_nearest(const FloatJob& job, const FloatTile& tile, const Block& block) {
-    const FloatEnvironment environment(FloatRounding::nearest, tile.flush);
+    const FloatEnvironment environment(FloatRounding::nearest, true);
     if (tile.product_exact)
-        run<true, false, true>(job, tile, block);
-    else if (tile.odd_sums)
-        run<false, true, true>(job, tile, block);
-    else if (tile.odd_products)
-        run<false, true, false>(job, tile, block);
+        (tile.flush ? run<true, true> : run<true, false>)(job, tile, block);
     else
-        run<false, false, false>(job, tile, block);
+        (tile.flush ? run<false, true> : run<false, false>)(job, tile, block);
 }
 
 }  // namespace abcdeep::ABCDEEP_ISA_NAMESPACE

@@ -20,11 +20,7 @@ class TruncateStep : public ScaledStep {
     V merge(V r, V s) const { return truncate(r + s, sum_limit_, true); }
 
     float start(double c) const {
-        const double scaled = c * sum_scale_;
-        float f = float(scaled);
-        if (__builtin_fabs(double(f)) > __builtin_fabs(scaled))  // fp32_mask: back toward zero
-            f = bits_as<float>(bits_as<std::uint32_t>(f) - 1);
-        return truncate(V{} + f, sum_limit_, true)[0];
+        return truncate(V{} + truncated(c * sum_scale_), sum_limit_, true)[0];
     }
 
   private:
@@ -40,11 +36,11 @@ void gemm_truncate(const FloatJob& job, const FloatTile& tile, const Block& bloc
     const FloatEnvironment environment(
         tile.nearest ? FloatRounding::nearest : FloatRounding::toward_zero, tile.flush);
     if (tile.product_exact)
-        (tile.clamp ? run_tile<TruncateStep<true, true>>
-                    : run_tile<TruncateStep<true, false>>)(job, tile, block);
+        (tile.clamp ? run_step<TruncateStep<true, true>>
+                    : run_step<TruncateStep<true, false>>)(job, tile, block);
     else
-        (tile.clamp ? run_tile<TruncateStep<false, true>>
-                    : run_tile<TruncateStep<false, false>>)(job, tile, block);
+        (tile.clamp ? run_step<TruncateStep<false, true>>
+                    : run_step<TruncateStep<false, false>>)(job, tile, block);
 }
 
 }  // namespace abcdeep::ABCDEEP_ISA_NAMESPACE

@@ -21,11 +21,13 @@ from ._gemm import (
     compile_datapath,
     random_address,
 )
+from ._plan_float import look_at, plan_float
+from ._plan_integer import plan_integer
 from ._quantize import quantize
 from ._threads import check_threads
 from .datapath import Datapath
 from .events import Events
-from .plan import Plan, Tile, look_at, plan_float, plan_integer
+from .plan import Plan, Tile
 
 EventLevel = Literal[False, True, "overflow"]
 

@@ -1,0 +1,313 @@
+"""The fast kernel of a float product, and the condition that permits it."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+
+import numpy as np
+
+from . import _core
+from ._float_format import FloatFormat
+from ._quantizer import float_quantizer
+from .datapath import Datapath, Quantizer
+from .plan import PathError, Plan, need
+
+_SMALLEST_NORMAL, _LARGEST = -126, 127  # exponents of float32
+_NONFINITE = 0x7F800000
+
+
+@dataclasses.dataclass(frozen=True)
+class Operands:
+    """What the planner knows of the values of float operands."""
+
+    largest: tuple[float, float]
+    exponents: tuple[int, int]  # of the smallest magnitudes that are not zero
+    bits: int  # significand bits of the widest product
+    lowest: int  # exponent of the lowest bit that a product can have
+    finite: bool
+
+    @property
+    def largest_product(self) -> float:
+        return self.largest[0] * self.largest[1]
+
+
+def look_at(summaries: list[tuple[int, int, int]]) -> Operands:
+    """Return what two operand summaries (cpp/datapath.hpp) say."""
+    largest, exponents, bits = [], [], []
+    for most, least_less_one, significand in summaries:
+        largest.append(float(np.uint32(min(most, _NONFINITE)).view(np.float32)))
+        least = least_less_one + 1
+        exponents.append((least >> 23) - 127 if least <= most else 0)
+        trailing_zeros = (significand & -significand).bit_length() - 1 if significand else 23
+        bits.append(24 - trailing_zeros)
+    finite = all(most < _NONFINITE for most, _, _ in summaries)
+    lowest = sum(exponents) - sum(width - 1 for width in bits)
+    return Operands(
+        (largest[0], largest[1]), (exponents[0], exponents[1]), sum(bits), lowest, finite
+    )
+
+
+def plan_float(
+    datapath: Datapath, chunk: int, terms: int, operands: Operands, has_addend: bool
+) -> tuple[Plan, _core.FloatTile | None]:
+    """Return the plan of a float product without events, and the parameters of its fast kernel."""
+    reasons = []
+    for path in (_Native, _Truncate, _Nearest, _Odd):
+        try:
+            _check_chain(datapath, chunk)
+            found = path(datapath, chunk, terms, operands, has_addend)
+            found.tile.chunk = chunk
+            return Plan(path.__name__[1:].lower(), found.reason), found.tile
+        except PathError as why:
+            reasons.append(f"{path.__name__[1:].lower()}: {why}")
+    return Plan("lanes", "; ".join(reasons)), None
+
+
+def _check_chain(d: Datapath, chunk: int) -> None:
+    need(d.accumulator is not None, "the accumulator is exact")
+    need(d.step == "chain", f"step is {d.step}")
+    if chunk:
+        need(d.merge == "same" or d.merge == d.accumulator, "chunks merge with another quantiser")
+        need(d.merge_order == "forward", f"merge_order is {d.merge_order}")
+
+
+def _underflow(q: Quantizer, form: FloatFormat) -> str:
+    return "off" if q.underflow == "off" else form.resolved_underflow(q.underflow)
+
+
+def overflow_value(q: Quantizer, of_infinity: bool = False) -> float:
+    """Return what a positive number past the largest value, or Inf, becomes: that, Inf or NaN."""
+    assert isinstance(q.format, FloatFormat)
+    struct = float_quantizer(q.format, q.rounding, q.overflow, q.underflow)
+    return float((struct.infinity_value if of_infinity else struct.overflow_value)[0])
+
+
+class _Native:
+    reason = "binary32 to nearest even is the processor's own arithmetic"
+
+    def __init__(
+        self, d: Datapath, chunk: int, terms: int, operands: Operands, has_addend: bool
+    ) -> None:
+        for q in (d.accumulator, d.product):
+            if q is None:
+                continue
+            form = q.format
+            assert isinstance(form, FloatFormat)
+            is_binary32 = (form.exponent_bits, form.mantissa_bits, form.bias) == (8, 23, 127)
+            need(is_binary32 and form.specials == "ieee", "formats are not binary32")
+            need(q.rounding == "nearest_even", f"rounding is {q.rounding}")
+            ieee = form.resolved_overflow(q.overflow) == "ieee" and _underflow(q, form) == "gradual"
+            need(ieee, "range rules are not those of IEEE 754")
+        self.tile = _core.FloatTile()
+        self.tile.product_exact = d.product is None
+        fused = not self.tile.product_exact or _core.has_fused_multiply_add()
+        need(fused, "no fused multiply-add")
+
+
+class _Float32:
+    """What the paths have in common that round float32 results to fewer bits.
+
+    Their operands are scaled by powers of two. Where formats flush, the smallest normal product,
+    and the smallest normal sum, become 2^-126, so that float32's own underflow is theirs.
+    """
+
+    rounding = "nearest_even"
+    most_bits = 21
+    reason = ""
+
+    def __init__(
+        self, d: Datapath, chunk: int, terms: int, operands: Operands, has_addend: bool
+    ) -> None:
+        need(_core.has_fused_multiply_add(), "no fused multiply-add")
+        need(operands.finite, "an operand is not finite")
+        need(min(operands.exponents) >= _SMALLEST_NORMAL, "an operand holds subnormal numbers")
+        assert d.accumulator is not None
+        self.datapath, self.operands = d, operands
+        self.accumulator, self.product = d.accumulator, d.product
+        self.form = self._check(self.accumulator)
+        self.bits = self.form.mantissa_bits
+        need(self.bits <= self.most_bits, f"more than {self.most_bits} mantissa bits")
+        tile = self.tile = _core.FloatTile()
+        tile.mantissa_bits = self.bits
+        tile.flush = _underflow(self.accumulator, self.form) != "gradual"
+        if self.product is not None:
+            form = self._check(self.product)
+            need(form.mantissa_bits == self.bits, "products and sums have different mantissa bits")
+            flush = _underflow(self.product, form) != "gradual"
+            need(flush == tile.flush, "only one of products and sums flushes")
+            if self._is_identity(self.product, form):
+                self.product = None
+        tile.product_exact = self.product is None
+        product = self.product or self.accumulator
+        assert isinstance(product.format, FloatFormat)
+        self.product_form = product.format
+        self.product_emin = self._emin(product, product.format)
+        self.sum_emin = self._emin(self.accumulator, self.form)
+        tile.product_limit, tile.sum_limit = product.format.max, self.form.max
+        tile.product_overflow = overflow_value(product)
+        tile.sum_overflow = overflow_value(self.accumulator)
+        tile.clamp = has_addend or self._may_overflow(chunk or terms)
+        self._choose(chunk, terms)
+        if d.product is not None and self.product is None:
+            self.reason += ", products fit their format"
+        self.reason += ", limits checked" if tile.clamp else ", no sum can leave the range"
+
+    def _choose(self, chunk: int, terms: int) -> None:
+        """Check what this path needs besides, and set the scales."""
+        raise NotImplementedError
+
+    def _check(self, q: Quantizer) -> FloatFormat:
+        form = q.format
+        assert isinstance(form, FloatFormat)
+        need(q.rounding == self.rounding, f"rounding is {q.rounding}")
+        underflow = _underflow(q, form)
+        need(underflow in ("flush_before", "off", "gradual"), f"underflow is {underflow}")
+        beyond = overflow_value(q)
+        needs_limit = self.rounding == "toward_zero"
+        need(not needs_limit or beyond == form.max, f"overflow gives {beyond}")
+        return form
+
+    def _emin(self, q: Quantizer, form: FloatFormat) -> int:
+        return min(form.emin, _SMALLEST_NORMAL) if _underflow(q, form) == "off" else form.emin
+
+    def _is_identity(self, q: Quantizer, form: FloatFormat) -> bool:
+        """Whether no product of these operands is rounded."""
+        return (
+            self.operands.bits <= form.mantissa_bits + 1
+            and sum(self.operands.exponents) >= self._emin(q, form)
+            and self.operands.largest_product < form.max
+        )
+
+    def _largest_sum(self, terms: int) -> float:
+        """Return a bound on what `terms` terms can add up to, rounded at every step."""
+        ulp = 2.0**-self.bits
+        # each step grows a sum by at most half an ulp; past 2^20 terms the bound is worthless
+        growth = (1 + ulp) ** min(terms + 1, 1 << 20)
+        return self.operands.largest_product * terms * growth
+
+    def _may_overflow(self, terms: int) -> bool:
+        """Whether a product or the sum of a chunk could leave its range."""
+        product = self.operands.largest_product * (1 + 2.0**-self.bits)
+        if self.product is not None and product >= self.product_form.max:
+            return True
+        return self._largest_sum(terms) >= self.form.max
+
+    def _flush_with_float32(self) -> None:
+        """Choose the powers of two that bring both thresholds to float32's own."""
+        tile, operands = self.tile, self.operands
+        for form, emin in (
+            (self.form, self.sum_emin),
+            (self.product_form, self.product_emin),
+        ):
+            need(form.emax - emin <= 253, "the exponent range is wider than float32's")
+        lowest = min(self.product_emin, self.sum_emin)
+        need(lowest >= _SMALLEST_NORMAL, "exponents below -126")
+        near = abs(self.product_emin - self.sum_emin) <= 8
+        need(near, "thresholds of products and sums are far apart")
+        highest = max(self.product_emin, self.sum_emin)
+        need(highest <= 1, "thresholds above 2")  # the way back is at most 2^127
+        need(self.form.emax <= _LARGEST, "sums beyond float32's range")
+        tile.sum_scale = _SMALLEST_NORMAL - self.sum_emin
+        tile.product_to_sum = self.product_emin - self.sum_emin
+        total = _SMALLEST_NORMAL - self.product_emin
+        # an operand may shrink as long as its smallest number stays normal
+        least_a, least_b = (
+            max(_SMALLEST_NORMAL - e, total, _SMALLEST_NORMAL) for e in operands.exponents
+        )
+        most_a = min(0, total - least_b)
+        need(least_a <= most_a, "operands are too small to be scaled")
+        tile.scale_a = min(max(total // 2, least_a), most_a)
+        tile.scale_b = total - tile.scale_a
+
+
+class _Truncate(_Float32):
+    rounding = "toward_zero"
+    most_bits = 23
+    reason = "binary32 truncated toward zero, truncated again, is truncated once"
+
+    def _choose(self, chunk: int, terms: int) -> None:
+        tile = self.tile
+        tile.nearest = self.datapath.arithmetic == "fp32_mask"
+        if tile.nearest:
+            quantizers = [q for q in (self.datapath.accumulator, self.datapath.product) if q]
+            off = any(q.underflow == "off" for q in quantizers)
+            need(tile.flush and not off, "fp32_mask without a threshold")
+            # elsewhere a result is flushed by its size before rounding
+            x86 = platform.machine() in ("x86_64", "AMD64")
+            need(x86, "the processor flushes before rounding")
+        self._flush_with_float32()
+
+
+class _Odd(_Float32):
+    reason = "binary32 rounded to odd, rounded again, is rounded once"
+
+    def _choose(self, chunk: int, terms: int) -> None:
+        need(self.bits > 0, "ties between powers of two")  # their codes' parity is another
+        if self.product is not None and np.isinf(overflow_value(self.product)):
+            # the kernel takes Inf, as what enters a sum, for a number past the largest
+            finite = overflow_value(self.accumulator)
+            same = finite == overflow_value(self.accumulator, of_infinity=True)
+            need(same, "infinite products propagate, but sums saturate")
+        self._flush_with_float32()
+
+
+class _Nearest(_Float32):
+    most_bits = 10
+    reason = "a sum of two numbers of at most 11 bits may be rounded twice"
+
+    def _choose(self, chunk: int, terms: int) -> None:
+        need(self.bits > 0, "ties between powers of two")  # their codes' parity is another
+        operands, tile = self.operands, self.tile
+        fits = self.product is not None or operands.bits <= self.bits + 1
+        need(fits, f"exact products have more than {self.bits + 1} bits")
+        quantizers = filter(None, (self.accumulator, self.product))
+        if not all(np.isfinite(overflow_value(q)) for q in quantizers):
+            inside = not tile.clamp and self._largest_sum(terms) < self.form.max
+            need(inside, "a sum could become Inf or NaN")
+        # Products, sums before their limit, and both of them times 2^(23-M).
+        largest_sum = 2.0 * self.form.max + operands.largest_product
+        if not tile.clamp:
+            largest_sum = min(largest_sum, self._largest_sum(terms))
+        widening = 23 - self.bits
+        if tile.flush:
+            lowest = min(operands.lowest, self.product_emin - self.bits)
+            exact = self.product is not None or lowest >= self.sum_emin - 23
+            need(exact, "products are too small to be added exactly")
+            self._flush_with_float32()
+        else:
+            self._scale_gradual(largest_sum, widening)
+        total = tile.scale_a + tile.scale_b
+        scaled = (
+            (operands.largest[0], tile.scale_a),
+            (operands.largest[1], tile.scale_b),
+            (operands.largest_product, total),
+            (largest_sum, tile.sum_scale),
+        )
+        for number, scale in scaled:
+            exponent = np.frexp(number)[1] + scale + widening
+            need(exponent < _LARGEST, "numbers are too large to be widened in float32")
+        tile.product_floor = self.product_emin + total + widening
+        tile.sum_floor = self.sum_emin + tile.sum_scale
+
+    def _scale_gradual(self, largest_sum: float, widening: int) -> None:
+        """Choose one scale of products and sums that keeps half their quanta normal in float32."""
+        tile, operands = self.tile, self.operands
+        emin = min(self.sum_emin, self.product_emin)
+        least = _SMALLEST_NORMAL + self.bits + 2 - emin
+        largest = max(largest_sum, operands.largest_product)
+        most = _LARGEST - widening - 1 - int(np.frexp(largest)[1])
+        need(least <= most, "the range is too wide for float32 without its subnormal numbers")
+        total = min(max(0, least), most)
+        need(abs(total) < _LARGEST, "the way back to the format's scale is beyond float32")
+        tile.sum_scale = total
+        # operands stay normal, and far from overflow
+        low_a, low_b = (_SMALLEST_NORMAL - e for e in operands.exponents)
+        high_a, high_b = (
+            _LARGEST - widening - 1 - int(np.frexp(largest)[1]) for largest in operands.largest
+        )
+        low, high = max(low_a, total - high_b), min(high_a, total - low_b)
+        need(low <= high, "operands are too wide to be scaled")
+        tile.scale_a = min(max(total // 2, low), high)
+        tile.scale_b = total - tile.scale_a
+        need(max(abs(tile.scale_a), abs(tile.scale_b)) < _LARGEST, "operands are too wide")
