@@ -18,7 +18,7 @@ namespace {
 inline constexpr int tile_rows = ABCDEEP_VECTOR_BYTES == 64 ? 8 : ABCDEEP_VECTOR_BYTES == 32 ? 4 : 2;
 inline constexpr int tile_vectors = 2;
 // A tile for a few rows: enough chains to hide the latency of a step.
-inline constexpr int row_vectors = ABCDEEP_VECTOR_BYTES == 64 ? 8 : 6;
+inline constexpr int row_vectors = ABCDEEP_VECTOR_BYTES == 64 ? 8 : 6;  // even
 
 template <class Step, class Job, int rows, int vectors>
 class TileGemm {
@@ -143,7 +143,8 @@ class TileGemm {
     // Of columns whose terms lie side by side: small squares, so that both sides stay in the cache.
     void pack_transposed(E* panel, std::int64_t first, int valid, std::int64_t begin,
                          std::int64_t end) {
-        constexpr int side = std::min(16, columns);
+        constexpr int side = 2 * width;
+        static_assert(columns % side == 0);
         for (std::int64_t k = begin; k < end; k += side)
             for (int n = 0; n < columns; n += side) {
                 E* to = panel + (k - begin) * columns + n;
