@@ -1,8 +1,14 @@
 // Bindings: datapath structs and the GEMM kernels over batches, cut into rectangles of outputs.
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 
 #include <algorithm>
+#include <map>
 #include <mutex>
+#include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "bindings.hpp"
@@ -85,30 +91,48 @@ void run_blocks(G& gemm, std::int64_t block_rows, std::int64_t block_columns, in
     });
 }
 
-// (largest, smallest nonzero less one, OR of significands) of all matrices of an operand.
-nb::tuple summarise(AnyIn x, Offsets offsets, std::int64_t row_stride, std::int64_t column_stride,
-                    std::int64_t rows, std::int64_t columns, int threads) {
+using SummaryValues = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
+
+// What the planner looks at: (largest, smallest nonzero less one, lowest bit of the significands),
+// coarse enough that operands of the same kind often share a plan. `largest` is rounded up to four
+// significand bits, the smallest down to its power of two.
+SummaryValues coarse(const OperandSummary& s) {
+    constexpr std::uint32_t infinite = 0x7f800000u, fine = (1u << 20) - 1;
+    std::uint32_t largest = s.largest;
+    if (largest < infinite) largest = std::min((largest + fine) & ~fine, infinite - 1);
+    std::uint32_t least = s.smallest_less_one;
+    if (least != ~0u) least = ((least + 1) & infinite) - 1;
+    return {largest, least, s.significand & (0u - s.significand)};
+}
+
+void summarise_batch(const Batch<float>& batch, std::int64_t batches, std::int64_t rows,
+                     std::int64_t columns, int threads, OperandSummary& all) {
+    const std::int64_t grain =
+        std::max<std::int64_t>(1, (1 << 18) / std::max<std::int64_t>(columns, 1));
+    const std::int64_t pieces = (rows + grain - 1) / grain;
+    std::mutex mutex;
+    parallel_for(batches * pieces, threads, [&](std::int64_t i) {
+        const std::int64_t first = i % pieces * grain;
+        auto matrix = batch[i / pieces];
+        matrix.data += first * batch.row_stride;
+        OperandSummary one;
+        kernels().summarise(matrix, std::min(grain, rows - first), columns, one);
+        const std::lock_guard lock(mutex);
+        all.largest = std::max(all.largest, one.largest);
+        all.smallest_less_one = std::min(all.smallest_less_one, one.smallest_less_one);
+        all.significand |= one.significand;
+    });
+}
+
+// Of all matrices of an operand.
+SummaryValues summarise(AnyIn x, Offsets offsets, std::int64_t row_stride,
+                        std::int64_t column_stride, std::int64_t rows, std::int64_t columns,
+                        int threads) {
+    const nb::gil_scoped_release release;
     OperandSummary all;
-    {
-        const nb::gil_scoped_release release;
-        const auto batch = batch_of<float>(x, offsets, row_stride, column_stride);
-        const std::int64_t grain =
-            std::max<std::int64_t>(1, (1 << 18) / std::max<std::int64_t>(columns, 1));
-        const std::int64_t pieces = (rows + grain - 1) / grain;
-        std::mutex mutex;
-        parallel_for(std::int64_t(offsets.size()) * pieces, threads, [&](std::int64_t i) {
-            const std::int64_t first = i % pieces * grain;
-            auto matrix = batch[i / pieces];
-            matrix.data += first * row_stride;
-            OperandSummary one;
-            kernels().summarise(matrix, std::min(grain, rows - first), columns, one);
-            const std::lock_guard lock(mutex);
-            all.largest = std::max(all.largest, one.largest);
-            all.smallest_less_one = std::min(all.smallest_less_one, one.smallest_less_one);
-            all.significand |= one.significand;
-        });
-    }
-    return nb::make_tuple(all.largest, all.smallest_less_one, all.significand);
+    summarise_batch(batch_of<float>(x, offsets, row_stride, column_stride),
+                    std::int64_t(offsets.size()), rows, columns, threads, all);
+    return coarse(all);
 }
 
 template <class G>
@@ -130,7 +154,8 @@ void run_lanes(G& gemm, int threads) {
 std::int64_t tile_side(std::int64_t rows, std::int64_t columns, std::int64_t terms,
                        std::int64_t batches, int threads) {
     constexpr std::int64_t most_steps = std::int64_t(1) << 28;
-    const std::int64_t wanted = threads == 1 ? 1 : 4 * std::int64_t(threads > 0 ? threads : default_threads());
+    const std::int64_t wanted =
+        threads == 1 ? 1 : 4 * std::int64_t(threads > 0 ? threads : default_threads());
     std::int64_t side = 256;
     auto pieces = [&] {
         return batches * ((rows + side - 1) / side) * ((columns + side - 1) / side);
@@ -144,17 +169,90 @@ void run_tiles(G& gemm, const Tile& tile, int threads) {
     const nb::gil_scoped_release release;
     // A row of the result fills vectors, a column does not.
     const bool turned = gemm.job.columns < 32 && gemm.job.columns < gemm.job.rows;
-    const std::int64_t side = tile_side(gemm.job.rows, gemm.job.columns, gemm.job.terms,
-                                        gemm.batches, threads);
+    const std::int64_t side =
+        tile_side(gemm.job.rows, gemm.job.columns, gemm.job.terms, gemm.batches, threads);
     const Tile turned_tile = tile.transposed();
-    run_blocks(gemm, side, side, threads,
-               [&](const auto& job, const Block& block, EventTotals&) {
-                   if (turned)
-                       (kernels().*kernel)(job.transposed(), turned_tile, block.transposed());
-                   else
-                       (kernels().*kernel)(job, tile, block);
-               });
+    run_blocks(gemm, side, side, threads, [&](const auto& job, const Block& block, EventTotals&) {
+        if (turned)
+            (kernels().*kernel)(job.transposed(), turned_tile, block.transposed());
+        else
+            (kernels().*kernel)(job, tile, block);
+    });
 }
+
+// Plans of float32 matrices by their summaries: what a call like an earlier one needs.
+class FloatCalls {
+    using Matrix = nb::ndarray<nb::numpy, const float, nb::ndim<2>, nb::device::cpu>;
+
+  public:
+    void add(SummaryValues a, SummaryValues b, const std::string& path, const FloatTile& tile) {
+        static const std::map<std::string, Run> paths = {
+            {"truncate", run_tiles<FloatGemm, FloatTile, &Kernels::gemm_truncate>},
+            {"nearest", run_tiles<FloatGemm, FloatTile, &Kernels::gemm_nearest>},
+            {"odd", run_tiles<FloatGemm, FloatTile, &Kernels::gemm_odd>},
+            {"native", run_tiles<FloatGemm, FloatTile, &Kernels::gemm_native>}};
+        constexpr std::size_t most = 64;
+        if (plans_.size() >= most) plans_.clear();
+        plans_[{a, b, &kernels()}] = {paths.at(path), tile};
+    }
+
+    // Whether out = a @ b could be computed; `out` is not looked at otherwise.
+    bool run(Matrix a, Matrix b, ArrayOut<float, 2> out, int threads) const {
+        const std::int64_t rows = a.shape(0), terms = a.shape(1), columns = b.shape(1);
+        const bool fits = terms == std::int64_t(b.shape(0)) && rows == std::int64_t(out.shape(0)) &&
+                          columns == std::int64_t(out.shape(1));
+        if (!fits || rows * terms * columns == 0 || overlap(a, out) || overlap(b, out))
+            return false;
+        FloatGemm gemm;
+        const std::int64_t start = 0;
+        gemm.a = {a.data(), &start, a.stride(0), a.stride(1)};
+        gemm.b = {b.data(), &start, b.stride(0), b.stride(1)};
+        const auto summary = [threads](const auto& batch, std::int64_t m, std::int64_t n) {
+            OperandSummary all;
+            summarise_batch(batch, 1, m, n, threads, all);
+            return coarse(all);
+        };
+        Key key{{}, {}, &kernels()};
+        {
+            const nb::gil_scoped_release release;
+            std::get<0>(key) = summary(gemm.a, rows, terms);
+            std::get<1>(key) = summary(gemm.b, terms, columns);
+        }
+        const auto found = plans_.find(key);
+        if (found == plans_.end()) return false;
+        const Call call = found->second;
+        gemm.batches = 1;
+        gemm.job.rows = rows, gemm.job.columns = columns, gemm.job.terms = terms;
+        gemm.job.out = out.data();
+        gemm.job.out_row_stride = columns;
+        call.run(gemm, call.tile, threads);
+        return true;
+    }
+
+  private:
+    using Run = void (*)(FloatGemm&, const FloatTile&, int);
+    using Key = std::tuple<SummaryValues, SummaryValues, const Kernels*>;
+    struct Call {
+        Run run;
+        FloatTile tile;
+    };
+
+    static std::pair<const float*, const float*> extent(const float* data, std::int64_t rows,
+                                                        std::int64_t columns, std::int64_t row,
+                                                        std::int64_t column) {
+        const std::int64_t m = (rows - 1) * row, n = (columns - 1) * column, none = 0;
+        return {data + std::min(m, none) + std::min(n, none),
+                data + std::max(m, none) + std::max(n, none)};
+    }
+
+    static bool overlap(const Matrix& x, const ArrayOut<float, 2>& out) {
+        const auto [first, last] =
+            extent(x.data(), x.shape(0), x.shape(1), x.stride(0), x.stride(1));
+        return out.data() <= last && first < out.data() + out.size();
+    }
+
+    std::map<Key, Call> plans_;
+};
 
 template <auto field, class G>
 void set_batch(G& gemm, AnyIn array, Offsets offsets, std::int64_t row_stride,
@@ -274,6 +372,10 @@ void bind_matmul(nb::module_& m) {
                    "threads"_a);
     float_gemm.def("run_native", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_native>, "tile"_a,
                    "threads"_a);
+    nb::class_<FloatCalls> calls(m, "FloatCalls");
+    calls.def(nb::init<>()).def("add", &FloatCalls::add, "a"_a, "b"_a, "path"_a, "tile"_a);
+    calls.def("run", &FloatCalls::run, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(),
+              "threads"_a);
     auto integer_gemm = bind_gemm<IntegerGemm>(m, "IntegerGemm");
     integer_gemm.def("run_integer", &run_tiles<IntegerGemm, IntegerTile, &Kernels::gemm_integer>,
                      "tile"_a, "threads"_a);

@@ -162,13 +162,13 @@ struct GradientJob {
 // become 2^-126, so that float32's own underflow is that of the formats.
 struct FloatTile {
     std::int32_t mantissa_bits = 23;
-    bool product_exact = false;  // one rounding a step: a fused multiply-add
-    bool clamp = true;           // a product or a sum may leave the range
-    bool flush = true;           // numbers below 2^-126 become zero
-    bool nearest = false;        // binary32 operations round to nearest (fp32_mask)
-    std::int32_t scale_a = 0, scale_b = 0;    // exponents of the powers of two of packing
-    std::int32_t product_to_sum = 0;          // and from a scaled product to a scaled sum
-    std::int32_t sum_scale = 0;               // and from a sum to a scaled sum
+    bool product_exact = false;             // one rounding a step: a fused multiply-add
+    bool clamp = true;                      // a product or a sum may leave the range
+    bool flush = true;                      // numbers below 2^-126 become zero
+    bool nearest = false;                   // binary32 operations round to nearest (fp32_mask)
+    std::int32_t scale_a = 0, scale_b = 0;  // exponents of the powers of two of packing
+    std::int32_t product_to_sum = 0;        // and from a scaled product to a scaled sum
+    std::int32_t sum_scale = 0;             // and from a sum to a scaled sum
     // Exponents of the scaled powers of two whose float32 quantum, and of those whose own format's,
     // is that of the subnormal products and sums (kernels/gemm_nearest.cpp).
     std::int32_t product_floor = 0, sum_floor = 0;

@@ -32,7 +32,8 @@ class FloatEnvironment {
         _mm_setcsr(state);
         barrier();
 #elif defined(__aarch64__)
-        // FPCR: bits 22-23 round (1 = upward, 3 = toward zero), bit 24 flushes operands and results.
+        // FPCR: bits 22-23 round (1 = upward, 3 = toward zero), bit 24 flushes operands and
+        // results.
         asm volatile("mrs %0, fpcr" : "=r"(saved_));
         std::uint64_t state = rounding == FloatRounding::toward_zero ? std::uint64_t(3) << 22
                               : rounding == FloatRounding::upward    ? std::uint64_t(1) << 22

@@ -15,7 +15,9 @@ namespace abcdeep {
 namespace {
 
 // A tile that fills the registers: sums, a vector of each operand and the constants.
-inline constexpr int tile_rows = ABCDEEP_VECTOR_BYTES == 64 ? 8 : ABCDEEP_VECTOR_BYTES == 32 ? 4 : 2;
+inline constexpr int tile_rows = ABCDEEP_VECTOR_BYTES == 64   ? 8
+                                 : ABCDEEP_VECTOR_BYTES == 32 ? 4
+                                                              : 2;
 inline constexpr int tile_vectors = 2;
 // A tile for a few rows: enough chains to hide the latency of a step.
 inline constexpr int row_vectors = ABCDEEP_VECTOR_BYTES == 64 ? 8 : 6;  // even

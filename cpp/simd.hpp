@@ -138,9 +138,9 @@ static inline Vector<float> larger_magnitude(Vector<float> x, Vector<float> limi
 #else
     using U = Vector<std::uint32_t>;
     const U sign = bits_as<U>(x) & 0x80000000u, magnitude = bits_as<U>(x) ^ sign;
-    const Vector<float> larger =
-        select(bits_as<Vector<float>>(magnitude) > limit, bits_as<Vector<float>>(magnitude), limit);
-    return bits_as<Vector<float>>(bits_as<U>(larger) | sign);
+    const Vector<float> larger = select(bits_as<Vector<float> >(magnitude) > limit,
+                                        bits_as<Vector<float> >(magnitude), limit);
+    return bits_as<Vector<float> >(bits_as<U>(larger) | sign);
 #endif
 }
 

@@ -1,5 +1,5 @@
-// Nearest-even float accumulators of at most 11 bits, and products of no more: a power of two added in
-// float32 and taken off again rounds to the quantum of a binade (docs/exactness.md, fact H).
+// Nearest-even float accumulators of at most 11 bits, and products of no more: a power of two added
+// in float32 and taken off again rounds to the quantum of a binade (docs/exactness.md, fact H).
 #include "float_tile.hpp"
 #include "kernels.hpp"
 

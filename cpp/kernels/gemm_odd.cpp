@@ -72,8 +72,7 @@ V multiply(V a, V b) {
 
 template <bool flush>
 V multiply_add(V a, V b, V c) {
-    return odd<flush>(fused_multiply_add(a, b, c),
-                      fused_multiply_add(negative(a), b, negative(c)));
+    return odd<flush>(fused_multiply_add(a, b, c), fused_multiply_add(negative(a), b, negative(c)));
 }
 #endif
 

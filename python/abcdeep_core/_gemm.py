@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex, TypeAlias
@@ -37,6 +36,7 @@ _FUSED_FIELDS = (
     "operand_b",
     "addend",
 )
+_MOST_PREPARED = 256
 _INTEGER_NAMES = "int8, uint8, int16, uint16, int4 or uint4"
 
 
@@ -101,6 +101,7 @@ class Compiled:
     output: Quantizer | None
     random: bool
     nan_format: FloatFormat | None  # a format on the way that has no NaN
+    calls: _core.FloatCalls | None = None  # of plain matrices, by what the planner knows of them
 
 
 def _float_struct_quantizer(q: Quantizer) -> _core.Quantizer:
@@ -115,12 +116,21 @@ def _saturates_at_largest(q: Quantizer) -> bool:
     return isinstance(form, FloatFormat) and form.code0 == "ordinary" and form.specials == "none"
 
 
-@functools.lru_cache(maxsize=256)
 def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
-    """Return the struct of `datapath` for sums of `terms` terms.
+    """Return the struct of `datapath` for sums of `terms` terms; it is kept with the datapath.
 
     NotImplementedError names what is not compiled.
     """
+    prepared = datapath._prepared
+    compiled: Compiled | None = prepared.get(terms)
+    if compiled is None:
+        if len(prepared) >= _MOST_PREPARED:
+            prepared.clear()
+        compiled = prepared[terms] = _compile(datapath, terms)
+    return compiled
+
+
+def _compile(datapath: Datapath, terms: int) -> Compiled:
     if datapath.step not in ("chain", "exact_group"):
         raise NotImplementedError(f"step={datapath.step!r} is not compiled yet")
     if datapath.c_join != "early":
@@ -178,13 +188,16 @@ def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
     # The dtype does not depend on the number of terms: a merge counts even if there is one chunk.
     used = sums if datapath.chunk else sums[:1]
     dtype = max((q.format.value_dtype for q in used), key=lambda t: t.itemsize)
+    random = any(q.rounding == "stochastic" for q in quantizers)
+    repeatable = not random and output is None and datapath.order == "natural"
     return Compiled(
         struct=d,
         out_dtype=np.dtype(np.float64) if output is not None else dtype,
         group=group,
         chunk=chunk,
         output=output,
-        random=any(q.rounding == "stochastic" for q in quantizers),
+        random=random,
+        calls=_core.FloatCalls() if repeatable and dtype == np.float32 else None,
         nan_format=next(
             (
                 q.format

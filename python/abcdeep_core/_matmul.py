@@ -29,6 +29,7 @@ from .datapath import Datapath
 from .events import Events
 from .plan import Plan, Tile
 
+_FLOAT32 = np.dtype(np.float32)
 EventLevel = Literal[False, True, "overflow"]
 
 
@@ -132,6 +133,10 @@ def matmul(
     """
     if not isinstance(datapath, Datapath):
         raise TypeError(f"datapath must be a Datapath, got {type(datapath).__name__}")
+    if c is None and events is False and seed is None and stream == call == 0:
+        done = _repeat_plan(a, b, datapath, out, threads)
+        if done is not None:
+            return done
     left, right = as_operand("a", a, datapath), as_operand("b", b, datapath)
     given = {"a": left, "b": right}
     shape, left, right = stack_shapes(left, right)
@@ -152,6 +157,25 @@ def matmul(
         given=given,
     )
     return (result, seen) if seen is not None else result
+
+
+def _repeat_plan(
+    a: Any, b: Any, datapath: Datapath, out: Array | None, threads: SupportsIndex | None
+) -> Array | None:
+    """Return the product of two float32 matrices whose like have been planned before, or None."""
+    if not (type(a) is type(b) is np.ndarray and a.ndim == b.ndim == 2):
+        return None
+    compiled = datapath._prepared.get(b.shape[0])
+    if compiled is None or compiled.calls is None or not (a.dtype is b.dtype is _FLOAT32):
+        return None
+    if not (a.flags.aligned and b.flags.aligned):
+        return None
+    workers = 0 if threads is None else check_threads(threads)
+    if out is None:
+        out = np.empty((a.shape[0], b.shape[1]), _FLOAT32)
+    elif type(out) is not np.ndarray or out.dtype is not _FLOAT32 or not out.flags.carray:
+        return None
+    return out if compiled.calls.run(a, b, out, workers) else None
 
 
 def plan_call(datapath: Datapath, a: npt.ArrayLike, b: npt.ArrayLike) -> Plan:
@@ -289,6 +313,8 @@ def plan_gemm(
             for name, operand in given.items():
                 check_finite(name, operand, compiled.nan_format)
         plan, tile = plan_float(datapath, compiled.chunk, a.shape[-1], operands, has_addend)
+        if compiled.calls is not None and tile is not None and not has_addend:
+            compiled.calls.add(summaries[0], summaries[1], plan.path, tile)
     if level or compiled.random:
         plan, tile = Plan("lanes", "events" if level else "stochastic rounding"), None
     if path == "lanes":

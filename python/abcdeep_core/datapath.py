@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -249,6 +250,14 @@ class Datapath:
                     f"arithmetic='fp32_mask' needs a {field} format whose values are float32 "
                     f"numbers, got {q.format!r}"
                 )
+
+    @functools.cached_property
+    def _prepared(self) -> dict[int, Any]:
+        """What kernels need of this datapath, by the number of terms (_gemm.compile_datapath)."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
     def is_integer(self) -> bool:
