@@ -101,7 +101,7 @@ SummaryValues coarse(const OperandSummary& s) {
     std::uint32_t largest = s.largest;
     if (largest < infinite) largest = std::min((largest + fine) & ~fine, infinite - 1);
     std::uint32_t least = s.smallest_less_one;
-    if (least != ~0u) least = ((least + 1) & infinite) - 1;
+    if (least != ~0u) least = std::max((least + 1) & infinite, 1u) - 1;
     return {largest, least, s.significand & (0u - s.significand)};
 }
 
