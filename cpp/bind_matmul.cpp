@@ -190,6 +190,7 @@ class FloatCalls {
             {"truncate", run_tiles<FloatGemm, FloatTile, &Kernels::gemm_truncate>},
             {"nearest", run_tiles<FloatGemm, FloatTile, &Kernels::gemm_nearest>},
             {"odd", run_tiles<FloatGemm, FloatTile, &Kernels::gemm_odd>},
+            {"odd64", run_tiles<FloatGemm, FloatTile, &Kernels::gemm_odd64>},
             {"native", run_tiles<FloatGemm, FloatTile, &Kernels::gemm_native>}};
         constexpr std::size_t most = 64;
         if (plans_.size() >= most) plans_.clear();
@@ -348,6 +349,8 @@ void bind_matmul(nb::module_& m) {
     t.def(nb::init<>()).def_rw("mantissa_bits", &FloatTile::mantissa_bits);
     t.def_rw("product_exact", &FloatTile::product_exact).def_rw("clamp", &FloatTile::clamp);
     t.def_rw("flush", &FloatTile::flush).def_rw("nearest", &FloatTile::nearest);
+    t.def_rw("product", &FloatTile::product).def_rw("sum", &FloatTile::sum);
+    t.def_rw("start", &FloatTile::start);
     t.def_rw("chunk", &FloatTile::chunk).def_rw("product_floor", &FloatTile::product_floor);
     t.def_rw("sum_floor", &FloatTile::sum_floor);
     t.def_rw("scale_a", &FloatTile::scale_a).def_rw("scale_b", &FloatTile::scale_b);
@@ -369,6 +372,8 @@ void bind_matmul(nb::module_& m) {
     float_gemm.def("run_nearest", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_nearest>,
                    "tile"_a, "threads"_a);
     float_gemm.def("run_odd", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_odd>, "tile"_a,
+                   "threads"_a);
+    float_gemm.def("run_odd64", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_odd64>, "tile"_a,
                    "threads"_a);
     float_gemm.def("run_native", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_native>, "tile"_a,
                    "threads"_a);

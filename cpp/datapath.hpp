@@ -176,6 +176,7 @@ struct FloatTile {
     double product_overflow = 0,
            sum_overflow = 0;  // what numbers past them become: finite, Inf or NaN
     std::int64_t chunk = 0;
+    Quantizer product, sum, start;  // of which the rounding is read
 
     FloatTile transposed() const {
         FloatTile t = *this;

@@ -7,20 +7,18 @@
 namespace abcdeep {
 namespace {
 
-inline float power_of_two(int exponent) { return float(__builtin_ldexp(1.0, exponent)); }
-
-class ScaledStep {
+// Numbers of type V (float32, or float64 where that is too narrow), scaled by powers of two.
+template <class V_>
+class Scaled {
   public:
-    using V = Vector<float>;
-    using U = Vector<std::uint32_t>;
+    using V = V_;
+    using E = Element<V>;
 
-    explicit ScaledStep(const FloatTile& t)
-        : mask_(U{} + (~std::uint32_t(0) << (23 - t.mantissa_bits))),
-          product_limit_(V{} + float(__builtin_ldexp(t.product_limit, t.scale_a + t.scale_b))),
-          sum_limit_(V{} + float(__builtin_ldexp(t.sum_limit, t.sum_scale))),
-          factor_(V{} + power_of_two(t.product_to_sum)),
+    explicit Scaled(const FloatTile& t)
+        : factor_(V{} + power_of_two(t.product_to_sum)),
           scale_a_(power_of_two(t.scale_a)),
           scale_b_(power_of_two(t.scale_b)),
+          product_scale_(t.scale_a + t.scale_b),
           sum_scale_(__builtin_ldexp(1.0, t.sum_scale)),
           unscale_(V{} + power_of_two(-t.sum_scale)) {}
 
@@ -38,18 +36,36 @@ class ScaledStep {
     V finish(V s) const { return s * unscale_ + V{}; }
 
   protected:
+    static E power_of_two(int exponent) { return E(__builtin_ldexp(1.0, exponent)); }
+    E scaled_product(double x) const { return E(__builtin_ldexp(x, product_scale_)); }
+    E scaled_sum(double x) const { return E(x * sum_scale_); }
+
     // x toward zero, in any environment
-    static float truncated(double x) {
-        const float f = float(x);
+    static E truncated(double x) {
+        using U = BitsOf<E>;
+        const E f = E(x);
         const bool away = __builtin_fabs(double(f)) > __builtin_fabs(x);
-        return away ? bits_as<float>(bits_as<std::uint32_t>(f) - 1) : f;
+        return away ? bits_as<E>(U(bits_as<U>(f) - 1)) : f;
     }
 
-    U mask_;
-    V product_limit_, sum_limit_, factor_;
-    float scale_a_, scale_b_;
+    V factor_;
+    E scale_a_, scale_b_;
+    int product_scale_;
     double sum_scale_;
     V unscale_;
+};
+
+class ScaledStep : public Scaled<Vector<float>> {
+  public:
+    using U = BitsOf<V>;
+
+    explicit ScaledStep(const FloatTile& t)
+        : Scaled<Vector<float>>(t),
+          product_limit_(V{} + scaled_product(t.product_limit)),
+          sum_limit_(V{} + scaled_sum(t.sum_limit)) {}
+
+  protected:
+    V product_limit_, sum_limit_;
 };
 
 // Runs a Step in its floating-point environment; not inlined, so that nothing moves out of it.

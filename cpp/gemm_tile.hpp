@@ -10,6 +10,7 @@
 #include "datapath.hpp"
 #include "gemm_lanes.hpp"
 #include "simd.hpp"
+#include "tile_draws.hpp"
 
 namespace abcdeep {
 namespace {
@@ -22,10 +23,67 @@ inline constexpr int tile_vectors = 2;
 // A tile for a few rows: enough chains to hide the latency of a step.
 inline constexpr int row_vectors = ABCDEEP_VECTOR_BYTES == 64 ? 8 : 6;  // even
 
+// What a Step gets besides its numbers: nothing, or random bits.
+template <class Step, int rows, int vectors>
+struct NoDraws {
+    using V = typename Step::V;
+    template <class Job>
+    NoDraws(const Step&, const Job&) {}
+    template <class Job>
+    void start(const Job&, std::int64_t, std::int64_t, std::int64_t) {}
+    void advance(std::int64_t) {}
+    void advance_merge(std::int64_t) {}
+    V step(const Step& step, V a, V b, V s, int, int) const { return step.step(a, b, s); }
+    V merge(const Step& step, V r, V s, int, int) const { return step.merge(r, s); }
+};
+
+template <class Step, int rows, int vectors>
+class StepDraws {
+    using V = typename Step::V;
+    using Draws = TileDraws<BitsOf<V>, rows, vectors>;
+
+  public:
+    template <class Job>
+    StepDraws(const Step& step, const Job& job)
+        : product_(job.random, 3 * job.random.call, step.product_random_bits()),
+          sum_(job.random, 3 * job.random.call + 1, step.sum_random_bits()),
+          merge_(job.random, 3 * job.random.call + 2, step.sum_random_bits()) {}
+
+    template <class Job>
+    void start(const Job& job, std::int64_t chunk, std::int64_t m, std::int64_t n) {
+        const std::uint64_t first = job.first_output + std::uint64_t(job.place(m, n));
+        for (Draws* draws : {&product_, &sum_})
+            draws->start(first, job.out_row_stride, job.out_column_stride, job.terms);
+        merge_.start(first, job.out_row_stride, job.out_column_stride,
+                     (job.terms + chunk - 1) / std::max<std::int64_t>(chunk, 1));
+    }
+    void advance(std::int64_t k) {
+        product_.advance(k);
+        sum_.advance(k);
+    }
+    void advance_merge(std::int64_t chunk) { merge_.advance(chunk); }
+    V step(const Step& step, V a, V b, V s, int i, int j) const {
+        return step.step(a, b, s, product_.draw(i, j), sum_.draw(i, j));
+    }
+    V merge(const Step& step, V r, V s, int i, int j) const {
+        return step.merge(r, s, merge_.draw(i, j));
+    }
+
+  private:
+    Draws product_, sum_, merge_;
+};
+
+template <class Step>
+concept DrawingStep = requires { requires Step::draws; };
+
 template <class Step, class Job, int rows, int vectors>
 class TileGemm {
+    using Draws = std::conditional_t<DrawingStep<Step>, StepDraws<Step, rows, vectors>,
+                                     NoDraws<Step, rows, vectors>>;
+
     using V = typename Step::V;
     using E = Element<V>;
+    using Operand = std::remove_cvref_t<decltype(*Job{}.b.data)>;
     static constexpr int width = lanes<V>, columns = width * vectors;
     static constexpr std::int64_t block_terms = 512, longest_whole_chunk = 2048;
 
@@ -51,7 +109,8 @@ class TileGemm {
           a_(row_tiles_ * rows * depth_),
           b_(column_tiles_ * columns * depth_),
           running_(row_tiles_ * column_tiles_),
-          merged_(row_tiles_ * column_tiles_) {}
+          merged_(row_tiles_ * column_tiles_),
+          draws_(step, job) {}
 
     void run() {
         start();
@@ -60,11 +119,11 @@ class TileGemm {
             pack_a(k, end);
             for (std::int64_t j = 0; j < column_tiles_; ++j) {
                 const bool direct = reads_directly(j);
-                const Panel b = direct ? Panel{&job_.b(k, first_column(j)), job_.b.row_stride}
-                                       : pack_b(j, k, end);
+                const Panel b = direct ? panel_in_place(j, k) : pack_b(j, k, end);
                 for (std::int64_t i = 0; i < row_tiles_; ++i) {
                     const std::int64_t t = i * column_tiles_ + j;
                     const E* a = a_ + i * rows * depth_;
+                    draws_.start(job_, chunk_, block_.row_begin + i * rows, first_column(j));
                     if (direct)
                         terms<true>(a, b, k, end, running_[t], merged_[t]);
                     else
@@ -86,8 +145,15 @@ class TileGemm {
     std::int64_t first_column(std::int64_t j) const { return block_.column_begin + j * columns; }
 
     // Packing costs as much as a few rows' steps.
+    static constexpr bool may_read_directly = rows == 1 && std::is_same_v<E, Operand>;
+    Panel panel_in_place(std::int64_t j, std::int64_t k) const {
+        if constexpr (may_read_directly)
+            return {&job_.b(k, first_column(j)), job_.b.row_stride};
+        else
+            return {};
+    }
     bool reads_directly(std::int64_t j) const {
-        return rows == 1 && job_.b.column_stride == 1 && !job_.order &&
+        return may_read_directly && job_.b.column_stride == 1 && !job_.order &&
                first_column(j) + columns <= block_.column_end;
     }
 
@@ -115,10 +181,10 @@ class TileGemm {
                 for (std::int64_t k = 0; k < count; ++k) to[k * rows] = E(0);
             else if (job_.order)
                 for (std::int64_t k = 0; k < count; ++k)
-                    to[k * rows] = step_.pack_a(job_.a(m, job_.order[begin + k]));
+                    to[k * rows] = step_.pack_a(E(job_.a(m, job_.order[begin + k])));
             else
                 for (std::int64_t k = 0; k < count; ++k)
-                    to[k * rows] = step_.pack_a(job_.a(m, begin + k));
+                    to[k * rows] = step_.pack_a(E(job_.a(m, begin + k)));
         }
     }
 
@@ -162,13 +228,14 @@ class TileGemm {
     // Terms [begin, end) of the sums of one tile; at the end of each chunk its sum is merged.
     template <bool direct>
     void terms(const E* a, Panel panel, std::int64_t begin, std::int64_t end, Sums& running,
-               Sums& merged) const {
+               Sums& merged) {
         const bool merges = chunk_ < job_.terms;
         const E* b = panel.data;
         Sums s = running;
         for (std::int64_t k = begin; k < end;) {
             const std::int64_t stop = std::min(end, (k / chunk_ + 1) * chunk_);
             for (; k < stop; ++k, a += rows, b += direct ? panel.stride : columns) {
+                draws_.advance(k);
                 V right[vectors];
 #pragma GCC unroll 8
                 for (int j = 0; j < vectors; ++j) {
@@ -180,13 +247,14 @@ class TileGemm {
                     const V left = broadcast<V>(a[i]);
 #pragma GCC unroll 8
                     for (int j = 0; j < vectors; ++j)
-                        s.at[i][j] = step_.step(left, right[j], s.at[i][j]);
+                        s.at[i][j] = draws_.step(step_, left, right[j], s.at[i][j], i, j);
                 }
             }
             if (merges && (k % chunk_ == 0 || k == job_.terms)) {
+                draws_.advance_merge((k - 1) / chunk_);
                 for (int i = 0; i < rows; ++i)
                     for (int j = 0; j < vectors; ++j) {
-                        merged.at[i][j] = step_.merge(s.at[i][j], merged.at[i][j]);
+                        merged.at[i][j] = draws_.merge(step_, s.at[i][j], merged.at[i][j], i, j);
                         s.at[i][j] = V{};
                     }
             }
@@ -211,6 +279,7 @@ class TileGemm {
     std::int64_t chunk_, row_tiles_, column_tiles_, depth_;
     Scratch<E> a_, b_;
     Scratch<Sums> running_, merged_;
+    Draws draws_;
 };
 
 // A block of outputs through the tile that suits its number of rows.

@@ -36,6 +36,7 @@
     KERNEL(void, gemm_truncate, (const FloatJob& job, const FloatTile& tile, const Block& block))    \
     KERNEL(void, gemm_nearest, (const FloatJob& job, const FloatTile& tile, const Block& block))     \
     KERNEL(void, gemm_odd, (const FloatJob& job, const FloatTile& tile, const Block& block))         \
+    KERNEL(void, gemm_odd64, (const FloatJob& job, const FloatTile& tile, const Block& block))       \
     KERNEL(void, gemm_native, (const FloatJob& job, const FloatTile& tile, const Block& block))      \
     KERNEL(void, gemm_integer, (const IntegerJob& job, const IntegerTile& tile, const Block& block)) \
     KERNEL(void, estimate_gradient, (const GradientJob& job, const FloatDatapath& datapath,          \

@@ -53,6 +53,10 @@ struct RebindTo<V, T> {
 template <class V, class T>
 using Rebind = typename RebindTo<V, T>::type;
 
+// The unsigned integers as wide as the elements of V.
+template <class V>
+using BitsOf = Rebind<V, std::conditional_t<sizeof(Element<V>) == 4, std::uint32_t, std::uint64_t>>;
+
 template <class To, class From>
 static inline To bits_as(From from) {
     static_assert(sizeof(To) == sizeof(From));
@@ -98,7 +102,7 @@ static inline bool any(M mask) {
     }
 }
 
-// Fused multiply-add of float32 vectors; true where the instruction set has one.
+// Fused multiply-add; true where the instruction set has one.
 #if defined(__FMA__) || defined(__aarch64__)
 inline constexpr bool has_fused_multiply_add = true;
 #else
@@ -114,7 +118,22 @@ static inline Vector<float> fused_multiply_add(Vector<float> a, Vector<float> b,
     return Vector<float>(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b)));
 #else
     Vector<float> r{};
-    for (int i = 0; i < lanes<Vector<float> >; ++i) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    for (int i = 0; i < lanes<Vector<float>>; ++i) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return r;
+#endif
+}
+
+static inline Vector<double> fused_multiply_add(Vector<double> a, Vector<double> b,
+                                                Vector<double> c) {
+#if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
+    return Vector<double>(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c)));
+#elif defined(__FMA__) && ABCDEEP_VECTOR_BYTES == 32
+    return Vector<double>(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c)));
+#elif defined(__aarch64__)
+    return Vector<double>(vfmaq_f64(float64x2_t(c), float64x2_t(a), float64x2_t(b)));
+#else
+    Vector<double> r{};
+    for (int i = 0; i < lanes<Vector<double>>; ++i) r[i] = __builtin_fma(a[i], b[i], c[i]);
     return r;
 #endif
 }
@@ -138,9 +157,9 @@ static inline Vector<float> larger_magnitude(Vector<float> x, Vector<float> limi
 #else
     using U = Vector<std::uint32_t>;
     const U sign = bits_as<U>(x) & 0x80000000u, magnitude = bits_as<U>(x) ^ sign;
-    const Vector<float> larger = select(bits_as<Vector<float> >(magnitude) > limit,
-                                        bits_as<Vector<float> >(magnitude), limit);
-    return bits_as<Vector<float> >(bits_as<U>(larger) | sign);
+    const Vector<float> larger =
+        select(bits_as<Vector<float>>(magnitude) > limit, bits_as<Vector<float>>(magnitude), limit);
+    return bits_as<Vector<float>>(bits_as<U>(larger) | sign);
 #endif
 }
 

@@ -63,11 +63,12 @@ def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def run(a, b, datapath, path=None, c=None, threads=1):
+    seed = 5 if "stochastic" in repr(datapath) else None
     left, right = as_operand("a", a, datapath), as_operand("b", b, datapath)
     shape, left, right = stack_shapes(left, right)
     start = None if c is None else as_addend(c, datapath, shape)
     return gemm(
-        left, right, datapath, start, shape, False, False, (None, 0, 0), None, threads, path
+        left, right, datapath, start, shape, False, False, (seed, 1, 2), None, threads, path
     )[0]
 
 
@@ -111,6 +112,68 @@ def test_every_float_path_equals_the_general_engine(isa, form):
         assert taken != {"lanes"}
 
 
+ROUNDINGS = [
+    {"rounding": "nearest_odd"},
+    {"rounding": "nearest_away"},
+    {"rounding": "nearest_zero"},
+    {"rounding": "toward_zero"},
+    {"rounding": "away_from_zero"},
+    {"rounding": "to_odd"},
+    {"rounding": "stochastic"},
+    *({"rounding": "stochastic", "bits": 8, "rule": rule} for rule in ("a", "b", "c", "odd")),
+    {"rounding": "stochastic", "bits": 16},
+    {"rounding": "stochastic", "bits": 3, "rule": "b"},
+    {"rounding": "stochastic", "bits": 12, "rule": "odd"},
+]
+
+
+@pytest.mark.parametrize("options", ROUNDINGS, ids=lambda o: "-".join(map(str, o.values())))
+def test_other_roundings_equal_the_general_engine(isa, options):
+    random_bits = (options.get("bits") or 32) * (options["rounding"] == "stochastic")
+    forms = [form for form in FORMATS if 0 < form.mantissa_bits <= 50 - random_bits]
+    paths = set()
+    for i, form in enumerate(forms):
+        for product in (None, form):
+            chunk = (0, 16, 3)[i % 3]
+            datapath = ab.float_accumulator(form, product=product, chunk=chunk, **options)
+            if product is not None and i % 2 and options.get("bits"):
+                product = dataclasses.replace(datapath.product, rounding="nearest_even")
+                datapath = dataclasses.replace(datapath, product=product)
+            for kind in ("middle", "top", "bottom", "wide", "few_bits", "cancel"):
+                a, b = operands(kind, form, i)
+                plan = datapath.plan(a, b)
+                paths.add(plan.path)
+                if plan.path == "lanes":
+                    continue
+                expected = run(a, b, datapath, "lanes")
+                assert same_bits(run(a, b, datapath, plan.path), expected), (datapath, kind, plan)
+                assert same_bits(run(a, b, datapath, plan.path, threads=3), expected)
+            c = np.linspace(-1, 1, SHAPE[2]) * float(np.abs(b).max())
+            expected = run(a, b, datapath, "lanes", c)
+            assert same_bits(run(a, b, datapath, c=c), expected), (datapath, plan)
+    if _core.has_fused_multiply_add():
+        assert "odd64" in paths
+        assert "odd" in paths or random_bits == 32 or options["rounding"] == "toward_zero"
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 40), (40, 64, 1), (3, 33, 5), (33, 48, 17), (2, 7, 130)])
+def test_random_bits_of_every_shape(isa, shape):
+    rng = np.random.default_rng(1)
+    m, k, n = shape
+    a, b = rng.standard_normal((2, m, k), np.float32), rng.standard_normal((k, n), np.float32)
+    for bits in (2, 8, 9, 16, 24, None):
+        for chunk in (0, 16, 5):
+            for base in (ab.lba_accumulator, ab.float_accumulator):
+                args = (7, 4) if base is ab.lba_accumulator else ("fp16",)
+                datapath = base(*args, rounding="stochastic", chunk=chunk)
+                datapath = dataclasses.replace(
+                    datapath, accumulator=dataclasses.replace(datapath.accumulator, bits=bits)
+                )
+                assert not _core.has_fused_multiply_add() or datapath.plan(a, b).path != "lanes"
+                expected = run(a, b, datapath, "lanes")
+                assert same_bits(run(a, b, datapath), expected), (bits, chunk, datapath.plan(a, b))
+
+
 @pytest.mark.parametrize("bits", [2, 3, 8, 12, 16, 24, 30, 31, 32])
 @pytest.mark.parametrize("overflow", ["wrap", "saturate", "saturate_symmetric"])
 def test_every_integer_path_equals_the_general_engine(isa, bits, overflow):
@@ -147,11 +210,14 @@ def test_long_sums_are_cut_into_blocks(isa):
 def test_plan_names_the_path_and_the_condition():
     ones = np.ones((4, 4), np.float32)
     assert ab.float_accumulator("binary32", product="binary32").plan(ones, ones).path == "native"
-    with_events = ab.lba_accumulator(rounding="stochastic").plan(ones, ones)
-    assert with_events.path == "lanes"
-    assert "stochastic" in with_events.reason
+    few = ab.float_accumulator("fp16", rounding="stochastic", bits=8).plan(ones, ones)
+    assert few.path == "odd"
+    many = ab.float_accumulator("fp16", rounding="stochastic", bits=16).plan(ones, ones)
+    assert many.path == "odd64"
+    assert "random bits" not in many.reason
+    assert ab.lba_accumulator(rounding="toward_positive").plan(ones, ones).path == "lanes"
     tiny = ones * np.float32(1e-40)
-    assert ab.lba_accumulator().plan(tiny, ones).path == "lanes"
+    assert ab.lba_accumulator().plan(tiny, ones).path == "odd64"
     assert (
         ab.integer_accumulator(16).plan(ones.astype(np.int8), ones.astype(np.int8)).path
         == "integer"

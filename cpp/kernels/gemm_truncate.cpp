@@ -10,7 +10,8 @@ namespace {
 template <bool fused, bool clamp>
 class TruncateStep : public ScaledStep {
   public:
-    using ScaledStep::ScaledStep;
+    explicit TruncateStep(const FloatTile& t)
+        : ScaledStep(t), mask_(U{} + (~std::uint32_t(0) << (23 - t.mantissa_bits))) {}
 
     V step(V a, V b, V s) const {
         if constexpr (fused) return truncate(fused_multiply_add(a, b, s), sum_limit_, clamp);
@@ -28,6 +29,8 @@ class TruncateStep : public ScaledStep {
         x = bits_as<V>(bits_as<U>(x) & mask_);
         return limited ? clamp_magnitude(x, limit) : x;
     }
+
+    U mask_;
 };
 
 }  // namespace

@@ -315,8 +315,8 @@ def plan_gemm(
         plan, tile = plan_float(datapath, compiled.chunk, a.shape[-1], operands, has_addend)
         if compiled.calls is not None and tile is not None and not has_addend:
             compiled.calls.add(summaries[0], summaries[1], plan.path, tile)
-    if level or compiled.random:
-        plan, tile = Plan("lanes", "events" if level else "stochastic rounding"), None
+    if level:
+        plan, tile = Plan("lanes", "events"), None
     if path == "lanes":
         plan, tile = Plan("lanes", "forced"), None
     elif path is not None and path != plan.path:

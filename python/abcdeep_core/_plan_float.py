@@ -9,11 +9,10 @@ import numpy as np
 
 from . import _core
 from ._float_format import FloatFormat
-from ._quantizer import float_quantizer
+from ._quantizer import float_quantizer, stochastic_rule
 from .datapath import Datapath, Quantizer
 from .plan import PathError, Plan, need
 
-_SMALLEST_NORMAL, _LARGEST = -126, 127  # exponents of float32
 _NONFINITE = 0x7F800000
 
 
@@ -53,14 +52,14 @@ def plan_float(
 ) -> tuple[Plan, _core.FloatTile | None]:
     """Return the plan of a float product without events, and the parameters of its fast kernel."""
     reasons = []
-    for path in (_Native, _Truncate, _Nearest, _Odd):
+    for name, path in _PATHS.items():
         try:
             _check_chain(datapath, chunk)
             found = path(datapath, chunk, terms, operands, has_addend)
             found.tile.chunk = chunk
-            return Plan(path.__name__[1:].lower(), found.reason), found.tile
+            return Plan(name, found.reason), found.tile
         except PathError as why:
-            reasons.append(f"{path.__name__[1:].lower()}: {why}")
+            reasons.append(f"{name}: {why}")
     return Plan("lanes", "; ".join(reasons)), None
 
 
@@ -105,14 +104,17 @@ class _Native:
         need(fused, "no fused multiply-add")
 
 
-class _Float32:
-    """What the paths have in common that round float32 results to fewer bits.
+class _Scaled:
+    """What the paths have in common that round float32 or float64 results to fewer bits.
 
     Their operands are scaled by powers of two. Where formats flush, the smallest normal product,
-    and the smallest normal sum, become 2^-126, so that float32's own underflow is theirs.
+    and the smallest normal sum, become the smallest normal float32 or float64 number, so that its
+    own underflow is theirs.
     """
 
-    rounding = "nearest_even"
+    smallest, largest = -126, 127  # exponents of float32
+    roundings: tuple[str, ...] = ("nearest_even",)
+    must_saturate = False
     most_bits = 21
     reason = ""
 
@@ -121,7 +123,7 @@ class _Float32:
     ) -> None:
         need(_core.has_fused_multiply_add(), "no fused multiply-add")
         need(operands.finite, "an operand is not finite")
-        need(min(operands.exponents) >= _SMALLEST_NORMAL, "an operand holds subnormal numbers")
+        need(min(operands.exponents) >= self.smallest, "an operand holds subnormal numbers")
         assert d.accumulator is not None
         self.datapath, self.operands = d, operands
         self.accumulator, self.product = d.accumulator, d.product
@@ -160,16 +162,16 @@ class _Float32:
     def _check(self, q: Quantizer) -> FloatFormat:
         form = q.format
         assert isinstance(form, FloatFormat)
-        need(q.rounding == self.rounding, f"rounding is {q.rounding}")
+        need(q.rounding in self.roundings, f"rounding is {q.rounding}")
         underflow = _underflow(q, form)
         need(underflow in ("flush_before", "off", "gradual"), f"underflow is {underflow}")
         beyond = overflow_value(q)
-        needs_limit = self.rounding == "toward_zero"
-        need(not needs_limit or beyond == form.max, f"overflow gives {beyond}")
+        saturates = not self.must_saturate or beyond == form.max
+        need(saturates, f"overflow gives {beyond}")
         return form
 
     def _emin(self, q: Quantizer, form: FloatFormat) -> int:
-        return min(form.emin, _SMALLEST_NORMAL) if _underflow(q, form) == "off" else form.emin
+        return min(form.emin, self.smallest) if _underflow(q, form) == "off" else form.emin
 
     def _is_identity(self, q: Quantizer, form: FloatFormat) -> bool:
         """Whether no product of these operands is rounded."""
@@ -181,39 +183,40 @@ class _Float32:
 
     def _largest_sum(self, terms: int) -> float:
         """Return a bound on what `terms` terms can add up to, rounded at every step."""
-        ulp = 2.0**-self.bits
-        # each step grows a sum by at most half an ulp; past 2^20 terms the bound is worthless
-        growth = (1 + ulp) ** min(terms + 1, 1 << 20)
-        return self.operands.largest_product * terms * growth
+        # each step grows a sum by at most an ulp; past 2^20 terms the bound is worthless
+        growth = (1 + 2.0**-self.bits) ** min(terms, 1 << 20)
+        return self._largest_product() * terms * growth
+
+    def _largest_product(self) -> float:
+        """Return a bound on the products and on what rounding one, and a sum, adds below 2^emin."""
+        quantum = (
+            0.0 if self.tile.flush else 2.0 ** (max(self.sum_emin, self.product_emin) - self.bits)
+        )
+        return self.operands.largest_product * (1 + 2.0**-self.bits) + 2 * quantum
 
     def _may_overflow(self, terms: int) -> bool:
         """Whether a product or the sum of a chunk could leave its range."""
-        product = self.operands.largest_product * (1 + 2.0**-self.bits)
-        if self.product is not None and product >= self.product_form.max:
+        if self.product is not None and self._largest_product() >= self.product_form.max:
             return True
         return self._largest_sum(terms) >= self.form.max
 
-    def _flush_with_float32(self) -> None:
-        """Choose the powers of two that bring both thresholds to float32's own."""
+    def _flush_with_hardware(self) -> None:
+        """Choose the powers of two that bring both thresholds to the hardware's own."""
         tile, operands = self.tile, self.operands
-        for form, emin in (
-            (self.form, self.sum_emin),
-            (self.product_form, self.product_emin),
-        ):
-            need(form.emax - emin <= 253, "the exponent range is wider than float32's")
-        lowest = min(self.product_emin, self.sum_emin)
-        need(lowest >= _SMALLEST_NORMAL, "exponents below -126")
-        near = abs(self.product_emin - self.sum_emin) <= 8
-        need(near, "thresholds of products and sums are far apart")
-        highest = max(self.product_emin, self.sum_emin)
-        need(highest <= 1, "thresholds above 2")  # the way back is at most 2^127
-        need(self.form.emax <= _LARGEST, "sums beyond float32's range")
-        tile.sum_scale = _SMALLEST_NORMAL - self.sum_emin
+        width = self.largest - self.smallest
+        for form, emin in ((self.form, self.sum_emin), (self.product_form, self.product_emin)):
+            need(form.emax - emin <= width, "the exponent range is too wide")
+        lowest, highest = sorted((self.product_emin, self.sum_emin))
+        need(lowest >= self.smallest, f"exponents below {self.smallest}")
+        need(highest - lowest <= 8, "thresholds of products and sums are far apart")
+        need(highest <= 1, "thresholds above 2")  # the way back is at most 2^largest
+        need(self.form.emax <= self.largest, "sums beyond the range")
+        tile.sum_scale = self.smallest - self.sum_emin
         tile.product_to_sum = self.product_emin - self.sum_emin
-        total = _SMALLEST_NORMAL - self.product_emin
+        total = self.smallest - self.product_emin
         # an operand may shrink as long as its smallest number stays normal
         least_a, least_b = (
-            max(_SMALLEST_NORMAL - e, total, _SMALLEST_NORMAL) for e in operands.exponents
+            max(self.smallest - e, total, self.smallest) for e in operands.exponents
         )
         most_a = min(0, total - least_b)
         need(least_a <= most_a, "operands are too small to be scaled")
@@ -221,8 +224,9 @@ class _Float32:
         tile.scale_b = total - tile.scale_a
 
 
-class _Truncate(_Float32):
-    rounding = "toward_zero"
+class _Truncate(_Scaled):
+    roundings = ("toward_zero",)
+    must_saturate = True
     most_bits = 23
     reason = "binary32 truncated toward zero, truncated again, is truncated once"
 
@@ -236,23 +240,10 @@ class _Truncate(_Float32):
             # elsewhere a result is flushed by its size before rounding
             x86 = platform.machine() in ("x86_64", "AMD64")
             need(x86, "the processor flushes before rounding")
-        self._flush_with_float32()
+        self._flush_with_hardware()
 
 
-class _Odd(_Float32):
-    reason = "binary32 rounded to odd, rounded again, is rounded once"
-
-    def _choose(self, chunk: int, terms: int) -> None:
-        need(self.bits > 0, "ties between powers of two")  # their codes' parity is another
-        if self.product is not None and np.isinf(overflow_value(self.product)):
-            # the kernel takes Inf, as what enters a sum, for a number past the largest
-            finite = overflow_value(self.accumulator)
-            same = finite == overflow_value(self.accumulator, of_infinity=True)
-            need(same, "infinite products propagate, but sums saturate")
-        self._flush_with_float32()
-
-
-class _Nearest(_Float32):
+class _Nearest(_Scaled):
     most_bits = 10
     reason = "a sum of two numbers of at most 11 bits may be rounded twice"
 
@@ -274,7 +265,7 @@ class _Nearest(_Float32):
             lowest = min(operands.lowest, self.product_emin - self.bits)
             exact = self.product is not None or lowest >= self.sum_emin - 23
             need(exact, "products are too small to be added exactly")
-            self._flush_with_float32()
+            self._flush_with_hardware()
         else:
             self._scale_gradual(largest_sum, widening)
         total = tile.scale_a + tile.scale_b
@@ -286,7 +277,7 @@ class _Nearest(_Float32):
         )
         for number, scale in scaled:
             exponent = np.frexp(number)[1] + scale + widening
-            need(exponent < _LARGEST, "numbers are too large to be widened in float32")
+            need(exponent < self.largest, "numbers are too large to be widened in float32")
         tile.product_floor = self.product_emin + total + widening
         tile.sum_floor = self.sum_emin + tile.sum_scale
 
@@ -294,20 +285,87 @@ class _Nearest(_Float32):
         """Choose one scale of products and sums that keeps half their quanta normal in float32."""
         tile, operands = self.tile, self.operands
         emin = min(self.sum_emin, self.product_emin)
-        least = _SMALLEST_NORMAL + self.bits + 2 - emin
+        least = self.smallest + self.bits + 2 - emin
         largest = max(largest_sum, operands.largest_product)
-        most = _LARGEST - widening - 1 - int(np.frexp(largest)[1])
+        most = self.largest - widening - 1 - int(np.frexp(largest)[1])
         need(least <= most, "the range is too wide for float32 without its subnormal numbers")
         total = min(max(0, least), most)
-        need(abs(total) < _LARGEST, "the way back to the format's scale is beyond float32")
+        need(abs(total) < self.largest, "the way back to the format's scale is beyond float32")
         tile.sum_scale = total
         # operands stay normal, and far from overflow
-        low_a, low_b = (_SMALLEST_NORMAL - e for e in operands.exponents)
+        low_a, low_b = (self.smallest - e for e in operands.exponents)
         high_a, high_b = (
-            _LARGEST - widening - 1 - int(np.frexp(largest)[1]) for largest in operands.largest
+            self.largest - widening - 1 - int(np.frexp(largest)[1]) for largest in operands.largest
         )
         low, high = max(low_a, total - high_b), min(high_a, total - low_b)
         need(low <= high, "operands are too wide to be scaled")
         tile.scale_a = min(max(total // 2, low), high)
         tile.scale_b = total - tile.scale_a
-        need(max(abs(tile.scale_a), abs(tile.scale_b)) < _LARGEST, "operands are too wide")
+        need(max(abs(tile.scale_a), abs(tile.scale_b)) < self.largest, "operands are too wide")
+
+
+class _Odd(_Scaled):
+    """Rounding to odd, then by any rule that treats both signs alike."""
+
+    bits_of_type = 24
+    roundings = (
+        "nearest_even",
+        "nearest_odd",
+        "nearest_away",
+        "nearest_zero",
+        "toward_zero",
+        "away_from_zero",
+        "to_odd",
+        "stochastic",
+    )
+    reason = "binary32 rounded to odd, rounded again, is rounded once"
+
+    def _choose(self, chunk: int, terms: int) -> None:
+        need(self.datapath.arithmetic == "exact", "results are rounded to nearest before")
+        need(self.bits > 0, "the last bit of a code is that of its exponent")
+        sums, products = self.accumulator, self.product
+        if products is not None and np.isinf(overflow_value(products)):
+            # the kernel takes Inf, as what enters a sum, for a number past the largest
+            finite = overflow_value(sums)
+            same = finite == overflow_value(sums, of_infinity=True)
+            need(same, "infinite products propagate, but sums saturate")
+        self._flush_with_hardware()
+        self._check_random_bits()
+        tile = self.tile
+        tile.nearest = all(q.rounding == "nearest_even" for q in (sums, products or sums))
+        tile.sum = _rounding(sums)
+        tile.product = _rounding(products or sums)
+        start = dataclasses.replace(sums, rounding="nearest_even") if _draws(sums) else sums
+        tile.start = _rounding(start)
+
+    def _check_random_bits(self) -> None:
+        for q in filter(_draws, (self.accumulator, self.product)):
+            rule, bits = stochastic_rule(q.bits, q.rule)
+            need(bits > 1, "single random bits")
+            room = self.bits_of_type - (1 if rule == "a" else 2)
+            need(self.bits + bits < room, f"{bits} random bits below {self.bits} need more digits")
+
+
+class _Odd64(_Odd):
+    smallest, largest = -1022, 1023
+    bits_of_type = 53
+    most_bits = 50
+    reason = "binary64 rounded to odd, rounded again, is rounded once"
+
+
+def _draws(q: Quantizer | None) -> bool:
+    return q is not None and q.rounding == "stochastic"
+
+
+def _rounding(q: Quantizer) -> _core.Quantizer:
+    assert isinstance(q.format, FloatFormat)
+    return float_quantizer(q.format, q.rounding, q.overflow, q.underflow, None, q.bits, q.rule)
+
+
+_PATHS: dict[str, type[_Native | _Scaled]] = {
+    "native": _Native,
+    "truncate": _Truncate,
+    "nearest": _Nearest,
+    "odd": _Odd,
+    "odd64": _Odd64,
+}
