@@ -339,7 +339,9 @@ class _Odd(_Scaled):
         tile.start = _rounding(start)
 
     def _check_random_bits(self) -> None:
-        for q in filter(_draws, (self.accumulator, self.product)):
+        for q in (self.accumulator, self.product):
+            if q is None or not _draws(q):
+                continue
             rule, bits = stochastic_rule(q.bits, q.rule)
             need(bits > 1, "single random bits")
             room = self.bits_of_type - (1 if rule == "a" else 2)
@@ -353,8 +355,8 @@ class _Odd64(_Odd):
     reason = "binary64 rounded to odd, rounded again, is rounded once"
 
 
-def _draws(q: Quantizer | None) -> bool:
-    return q is not None and q.rounding == "stochastic"
+def _draws(q: Quantizer) -> bool:
+    return q.rounding == "stochastic"
 
 
 def _rounding(q: Quantizer) -> _core.Quantizer:
