@@ -150,16 +150,37 @@ static inline Vector<float> fused_negated_multiply_add(Vector<float> a, Vector<f
 #endif
 }
 
-// The one of the larger magnitude, with the sign of x; limit is positive.
-static inline Vector<float> larger_magnitude(Vector<float> x, Vector<float> limit) {
+// Bits of x where `mask` has them. Named, because arithmetic on floats waits for results of the
+// integer instructions that `&` on vectors of integers becomes.
+static inline Vector<float> masked(Vector<float> x, Vector<std::uint32_t> mask) {
 #if defined(__AVX512DQ__) && ABCDEEP_VECTOR_BYTES == 64
-    return Vector<float>(_mm512_range_ps(__m512(x), __m512(limit), 3));
+    return Vector<float>(_mm512_and_ps(__m512(x), __m512(mask)));
+#elif defined(__AVX2__) && ABCDEEP_VECTOR_BYTES == 32
+    return Vector<float>(_mm256_and_ps(__m256(x), __m256(mask)));
+#else
+    return bits_as<Vector<float>>(bits_as<Vector<std::uint32_t>>(x) & mask);
+#endif
+}
+
+static inline Vector<float> either_bits(Vector<float> x, Vector<float> y) {
+#if defined(__AVX512DQ__) && ABCDEEP_VECTOR_BYTES == 64
+    return Vector<float>(_mm512_or_ps(__m512(x), __m512(y)));
+#elif defined(__AVX2__) && ABCDEEP_VECTOR_BYTES == 32
+    return Vector<float>(_mm256_or_ps(__m256(x), __m256(y)));
 #else
     using U = Vector<std::uint32_t>;
-    const U sign = bits_as<U>(x) & 0x80000000u, magnitude = bits_as<U>(x) ^ sign;
-    const Vector<float> larger =
-        select(bits_as<Vector<float>>(magnitude) > limit, bits_as<Vector<float>>(magnitude), limit);
-    return bits_as<Vector<float>>(bits_as<U>(larger) | sign);
+    return bits_as<Vector<float>>(bits_as<U>(x) | bits_as<U>(y));
+#endif
+}
+
+// The larger one; neither is NaN.
+static inline Vector<float> larger(Vector<float> x, Vector<float> y) {
+#if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
+    return Vector<float>(_mm512_max_ps(__m512(x), __m512(y)));
+#elif defined(__AVX2__) && ABCDEEP_VECTOR_BYTES == 32
+    return Vector<float>(_mm256_max_ps(__m256(x), __m256(y)));
+#else
+    return select(x > y, x, y);
 #endif
 }
 

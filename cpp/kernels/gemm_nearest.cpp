@@ -16,6 +16,7 @@ class NearestStep : public ScaledStep {
     explicit NearestStep(const FloatTile& t)
         : ScaledStep(t),
           quanta_(V{} + power_of_two(23 - t.mantissa_bits)),
+          anchor_(quanta_ * 1.5f),
           product_floor_(V{} + power_of_two(t.product_floor)),
           sum_floor_(V{} + power_of_two(t.sum_floor)) {}
 
@@ -37,20 +38,22 @@ class NearestStep : public ScaledStep {
   private:
     using I = Vector<std::int32_t>;
 
-    static V magnitude(V x) { return bits_as<V>(bits_as<U>(x) & 0x7fffffffu); }
+    static V magnitude(V x) { return masked(x, U{} + 0x7fffffffu); }
 
-    // The largest power of two not above x, with x's sign; at least `floor` under gradual
-    // underflow.
+    // The largest power of two not above |x|; at least `floor` under gradual underflow.
     static V binade(V x, V floor) {
-        const V power = bits_as<V>(bits_as<U>(x) & 0xff800000u);
-        return flush ? power : larger_magnitude(power, floor);
+        const V power = masked(x, U{} + 0x7f800000u);
+        return flush ? power : larger(power, floor);
     }
 
-    // The binade is that of the product's nearest float32 number. Where that is the next one, the
-    // product is rounded to its beginning in either.
+    // One and a half powers of two, 2^(22-M) binades above the number to round, so that their sum
+    // has the quantum of the power whatever the sign. The product's binade is that of its nearest
+    // float32 number: where that is the next one, the product is rounded to its beginning in
+    // either.
     V product(V a, V b) const {
         const V power = binade(a * (b * quanta_), product_floor_);
-        V p = fused_multiply_add(a, b, power) - power;
+        const V anchor = either_bits(power, bits_as<V>(U{} + 0x00400000u));
+        V p = fused_multiply_add(a, b, anchor) - anchor;
         if constexpr (flush) {
             const V smallest = V{} + 0x1p-126f;
             const V above = fused_multiply_add(magnitude(a), magnitude(b), -smallest);
@@ -61,11 +64,11 @@ class NearestStep : public ScaledStep {
 
     V round(V x, bool limited) const {
         const V power = binade(x, sum_floor_);
-        x = fused_negated_multiply_add(power, quanta_, fused_multiply_add(power, quanta_, x));
+        x = fused_negated_multiply_add(power, anchor_, fused_multiply_add(power, anchor_, x));
         return limited ? clamp_magnitude(x, sum_limit_) : x;
     }
 
-    V quanta_, product_floor_, sum_floor_;
+    V quanta_, anchor_, product_floor_, sum_floor_;
 };
 
 template <bool fused, bool flush>

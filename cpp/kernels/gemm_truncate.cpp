@@ -26,7 +26,7 @@ class TruncateStep : public ScaledStep {
 
   private:
     V truncate(V x, V limit, bool limited) const {
-        x = bits_as<V>(bits_as<U>(x) & mask_);
+        x = masked(x, mask_);
         return limited ? clamp_magnitude(x, limit) : x;
     }
 
