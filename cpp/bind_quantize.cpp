@@ -16,25 +16,49 @@ constexpr std::int64_t elements_per_piece = 1 << 15;
 using AnyContiguous = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Words = std::optional<ArrayIn<std::uint32_t>>;
 
-template <class Job, auto Kernels::* kernel, class Format>
-unsigned quantize(AnyContiguous in, AnyOut out, int code_bytes, const Format& format,
-                  std::uint64_t seed, std::uint32_t stream, std::uint32_t call, Words words,
-                  int threads) {
-    const nb::gil_scoped_release release;
-    const RandomSource random{seed, stream, call, words ? words->data() : nullptr};
-    const Job job{in.data(), out.data(), in.itemsize() == 8, code_bytes, format, random};
+// Results of at least this size leave every cache before they could be read again.
+constexpr std::size_t streamed_bytes = std::size_t(4) << 20;
+
+template <class Job>
+unsigned run(const Job& job, std::int64_t size, int threads,
+             unsigned (*kernel)(const Job&, std::int64_t, std::int64_t)) {
     std::atomic<unsigned> failed = 0;
-    parallel_ranges(std::int64_t(in.size()), elements_per_piece, threads,
-                    [&](auto begin, auto end) { failed |= (kernels().*kernel)(job, begin, end); });
+    parallel_ranges(size, elements_per_piece, threads,
+                    [&](auto begin, auto end) { failed |= kernel(job, begin, end); });
     return failed;
 }
 
-void decode(AnyContiguous codes, AnyOut out, const Quantizer& format, int threads) {
+// `general`: the general kernel also where a faster one gives the same bits.
+unsigned quantize(AnyContiguous in, AnyOut out, int code_bytes, const Quantizer& format,
+                  std::uint64_t seed, std::uint32_t stream, std::uint32_t call, Words words,
+                  int threads, bool general) {
     const nb::gil_scoped_release release;
-    const QuantizeJob job{codes.data(),          out.data(), out.itemsize() == 8,
-                          int(codes.itemsize()), format,     {}};
+    const RandomSource random{seed, stream, call, words ? words->data() : nullptr};
+    const bool streamed = out.data() != in.data() && out.nbytes() >= streamed_bytes;
+    const QuantizeJob job{in.data(), out.data(), in.itemsize() == 8, code_bytes, format,
+                          random,    streamed};
+    const bool narrow = !general && quantizes_narrow(job);
+    return run(job, std::int64_t(in.size()), threads,
+               narrow ? kernels().quantize_narrow : kernels().quantize);
+}
+
+unsigned quantize_fixed(AnyContiguous in, AnyOut out, int code_bytes, const FixedQuantizer& format,
+                        std::uint64_t seed, std::uint32_t stream, std::uint32_t call, Words words,
+                        int threads) {
+    const nb::gil_scoped_release release;
+    const RandomSource random{seed, stream, call, words ? words->data() : nullptr};
+    const FixedJob job{in.data(), out.data(), in.itemsize() == 8, code_bytes, format, random};
+    return run(job, std::int64_t(in.size()), threads, kernels().quantize_fixed);
+}
+
+void decode(AnyContiguous codes, AnyOut out, const Quantizer& format, int threads, bool general) {
+    const nb::gil_scoped_release release;
+    const QuantizeJob job{
+        codes.data(), out.data(), out.itemsize() == 8,           int(codes.itemsize()),
+        format,       {},         out.nbytes() >= streamed_bytes};
+    const auto kernel = !general && is_narrow(job) ? kernels().decode_narrow : kernels().decode;
     parallel_ranges(std::int64_t(codes.size()), elements_per_piece, threads,
-                    [&](auto begin, auto end) { kernels().decode(job, begin, end); });
+                    [&](auto begin, auto end) { kernel(job, begin, end); });
 }
 
 // A field that Python sees as its integer value.
@@ -81,13 +105,21 @@ void bind_quantize(nb::module_& m) {
     enum_field<&FixedQuantizer::overflow>(f, "overflow");
     enum_field<&FixedQuantizer::stochastic>(f, "stochastic");
 
-    m.def("quantize", &quantize<QuantizeJob, &Kernels::quantize, Quantizer>, "x"_a.noconvert(),
-          "out"_a.noconvert(), "code_bytes"_a, "format"_a, "seed"_a, "stream"_a, "call"_a,
-          "words"_a.none(), "threads"_a);
-    m.def("quantize_fixed", &quantize<FixedJob, &Kernels::quantize_fixed, FixedQuantizer>,
-          "x"_a.noconvert(), "out"_a.noconvert(), "code_bytes"_a, "format"_a, "seed"_a, "stream"_a,
-          "call"_a, "words"_a.none(), "threads"_a);
-    m.def("decode", &decode, "codes"_a.noconvert(), "out"_a.noconvert(), "format"_a, "threads"_a);
+    m.def("quantize", &quantize, "x"_a.noconvert(), "out"_a.noconvert(), "code_bytes"_a, "format"_a,
+          "seed"_a, "stream"_a, "call"_a, "words"_a.none(), "threads"_a, "general"_a = false);
+    m.def("quantize_fixed", &quantize_fixed, "x"_a.noconvert(), "out"_a.noconvert(), "code_bytes"_a,
+          "format"_a, "seed"_a, "stream"_a, "call"_a, "words"_a.none(), "threads"_a);
+    m.def(
+        "quantizes_narrow",
+        [](const Quantizer& format, int code_bytes) {
+            QuantizeJob job;
+            job.quantizer = format;
+            job.code_bytes = code_bytes;
+            return quantizes_narrow(job);
+        },
+        "format"_a, "code_bytes"_a);
+    m.def("decode", &decode, "codes"_a.noconvert(), "out"_a.noconvert(), "format"_a, "threads"_a,
+          "general"_a = false);
 }
 
 }  // namespace abcdeep

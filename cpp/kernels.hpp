@@ -14,7 +14,8 @@
 // philox_blocks: words[4 * i ...] = Philox of counters[4 * i ...] under keys[2 * i ...].
 // random_lanes:  `count` draws of 32, 16, 8 or 1 bits from draw number `first` on, in elements of
 //                4, 2, 1 or 1 bytes.
-// quantize, decode, quantize_fixed: elements [begin, end) of the job; why an input failed.
+// quantize, decode, quantize_fixed: elements [begin, end) of the job; why an input failed. *_narrow:
+//                the same bits for most formats within float32 (quantize.hpp), several times faster.
 // gemm_*: one rectangle of outputs. estimate_gradient: adds the
 //                part of a rectangle (rows of `lane`, rows of `other`) to the gradient.
 // clang-format off
@@ -24,7 +25,10 @@
     KERNEL(void, random_lanes, (const RandomAddress& address, int bits, std::uint64_t first,         \
                                 std::int64_t count, void* lanes))                                    \
     KERNEL(unsigned, quantize, (const QuantizeJob& job, std::int64_t begin, std::int64_t end))       \
+    KERNEL(unsigned, quantize_narrow, (const QuantizeJob& job, std::int64_t begin,                   \
+                                       std::int64_t end))                                            \
     KERNEL(void, decode, (const QuantizeJob& job, std::int64_t begin, std::int64_t end))             \
+    KERNEL(void, decode_narrow, (const QuantizeJob& job, std::int64_t begin, std::int64_t end))      \
     KERNEL(unsigned, quantize_fixed, (const FixedJob& job, std::int64_t begin, std::int64_t end))        \
     KERNEL(void, summarise, (const MatrixView<const float>& x, std::int64_t rows,                    \
                              std::int64_t columns, OperandSummary& summary))                         \

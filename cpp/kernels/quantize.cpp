@@ -1,8 +1,10 @@
-// Floats to the nearby values or code words of a small float format, and code words back to floats.
+// Floats to the nearby values or code words of a float format: any format and rule, float32 or
+// float64.
 #include <algorithm>
 
 #include "float_environment.hpp"
 #include "kernels.hpp"
+#include "quantize_special.hpp"
 #include "rounding.hpp"
 
 namespace abcdeep::ABCDEEP_ISA_NAMESPACE {
@@ -10,26 +12,6 @@ namespace abcdeep::ABCDEEP_ISA_NAMESPACE {
 namespace {
 
 constexpr int tile = 512;  // elements rounded between two visits to memory
-
-// The patterns that do not come from the grid, in the working width: values or code words.
-template <class E>
-struct Special {
-    using F = typename FloatLayout<E>::Float;
-
-    Special(const Quantizer& q, bool codes) {
-        auto pattern = [codes](double value, std::uint64_t code) {
-            return codes ? E(code) : bits_as<E>(F(value));
-        };
-        for (int s = 0; s < 2; ++s) {
-            overflow[s] = pattern(q.overflow_value[s], q.overflow_code[s]);
-            infinity[s] = pattern(q.infinity_value[s], q.infinity_code[s]);
-        }
-        nan = pattern(q.nan_value, q.nan_code);
-        sign = codes ? E(q.sign_mask) : E(1) << (FloatLayout<E>::width - 1);
-    }
-
-    E overflow[2], infinity[2], nan, sign;
-};
 
 template <class E>
 struct Tile {
@@ -151,53 +133,6 @@ template <class E, class In>
     return failed;
 }
 
-// Code words to float bits; every code is an index and a sign, or special.
-template <class E, class Code, class Out>
-void decode_range(const QuantizeJob& job, std::int64_t begin, std::int64_t end) {
-    using F = typename FloatLayout<E>::Float;
-    const Quantizer& q = job.quantizer;
-    const Grid<E> grid(q);
-    const Special<E> special(q, false);
-    const Code* in = static_cast<const Code*>(job.in);
-    Out* out = static_cast<Out*>(job.out);
-    const E sign_mask = E(q.sign_mask), offset = E(q.code_offset);
-    const E largest = grid.max_index[0] - offset, infinity = E(q.infinity_magnitude_code);
-    const E padding = E(q.padding_bits);
-    const E first_nonzero = q.zero_code_only ? grid.first_normal : E(q.has_zero);
-    const E negative_zero = q.negative_zero ? special.sign : 0;
-    const E sign_only = q.sign_only_is_nan && sign_mask ? special.nan : negative_zero;
-    for (std::int64_t i = begin; i < end; ++i) {
-        E code = E(in[i]);
-        E magnitude = (sign_mask ? code & (sign_mask - 1) : code) >> padding;
-        bool negative = (code & sign_mask) != 0;
-        E bits = index_to_bits<E>(magnitude + offset, grid) | (negative ? special.sign : 0);
-        bits = magnitude < first_nonzero ? (negative ? negative_zero : 0) : bits;
-        bits = code == sign_mask && negative ? sign_only : bits;
-        E beyond = infinity && magnitude == infinity ? (negative ? bits_as<E>(-F(__builtin_inf()))
-                                                                 : bits_as<E>(F(__builtin_inf())))
-                                                     : special.nan;
-        bits = magnitude > largest ? beyond : bits;
-        out[i] = Out(bits_as<F>(bits));
-    }
-}
-
-template <class E, class Out>
-[[gnu::noinline]] void decode_width(const QuantizeJob& job, std::int64_t begin, std::int64_t end) {
-    switch (job.code_bytes) {
-        case 1:
-            decode_range<E, std::uint8_t, Out>(job, begin, end);
-            break;
-        case 2:
-            decode_range<E, std::uint16_t, Out>(job, begin, end);
-            break;
-        case 4:
-            decode_range<E, std::uint32_t, Out>(job, begin, end);
-            break;
-        default:
-            decode_range<E, std::uint64_t, Out>(job, begin, end);
-    }
-}
-
 }  // namespace
 
 unsigned quantize(const QuantizeJob& job, std::int64_t begin, std::int64_t end) {
@@ -207,14 +142,6 @@ unsigned quantize(const QuantizeJob& job, std::int64_t begin, std::int64_t end) 
     if (job.float64) return quantize_range<std::uint64_t, double>(job, begin, end);
     if (wide_rounding) return quantize_range<std::uint64_t, float>(job, begin, end);
     return quantize_range<std::uint32_t, float>(job, begin, end);
-}
-
-void decode(const QuantizeJob& job, std::int64_t begin, std::int64_t end) {
-    const FloatEnvironment environment(FloatRounding::nearest, false);
-    if (job.float64) return decode_width<std::uint64_t, double>(job, begin, end);
-    if (job.quantizer.emin < -126 || job.code_bytes == 8)
-        return decode_width<std::uint64_t, float>(job, begin, end);
-    decode_width<std::uint32_t, float>(job, begin, end);
 }
 
 }  // namespace abcdeep::ABCDEEP_ISA_NAMESPACE

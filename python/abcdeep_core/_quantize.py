@@ -264,14 +264,12 @@ def _checked_words(array: Array, form: FloatFormat | FixedFormat) -> Array:
     else:
         low, high = 0, (1 << (form.bits + form.padding_bits)) - 1
     limits = np.iinfo(array.dtype)
-    if array.size and (limits.min < low or limits.max > high):
+    too_low = limits.min < low and array.size > 0 and int(array.min()) < low
+    if too_low or (limits.max > high and array.size > 0 and int(array.max()) > high):
         beyond = (array < low) | (array > high)
-        if beyond.any():
-            at = first_index(beyond)
-            raise ValueError(
-                f"codes must be in {low}..{high}, got {array.reshape(-1)[int(np.argmax(beyond))]} "
-                f"at {at}"
-            )
+        at = first_index(beyond)
+        code = array.reshape(-1)[int(np.argmax(beyond))]
+        raise ValueError(f"codes must be in {low}..{high}, got {code} at {at}")
     return array if array.dtype == words else array.astype(words)
 
 
@@ -295,12 +293,13 @@ def _runner(
         if underflow is not None or nan_to is not None:
             raise ValueError("underflow and nan_to must be None for a fixed-point format")
         q, kernel = fixed_quantizer(form, rounding, overflow, bits, rule), _core.quantize_fixed
-        can_fail = True
+        can_fail, only_nan_fails, no_word = True, False, False
     else:
         underflow = form.resolved_underflow(underflow)  # "off" is for datapaths only
         q = float_quantizer(form, rounding, overflow, underflow, nan_to, bits, rule)
         kernel = _core.quantize
         can_fail = form.resolved_nan_to(nan_to) == "raise" or not form.signed
+        only_nan_fails, no_word = form.signed, form.code0 == "ordinary"
 
     def run(
         array: Array,
@@ -325,10 +324,14 @@ def _runner(
         )
         if out is not None:
             check_out(out, array.shape, dtype)
-        # A call that fails leaves `out` as it was, hence a fresh array where it can fail.
-        direct = out is not None and is_plain(out) and not (can_fail or code_bytes)
-        target = out if direct and out is not None else np.empty(array.shape, dtype)
         source = np.ascontiguousarray(array)
+        # A call that fails leaves `out` as it was, hence a fresh array where it will or may.
+        direct = out is not None and is_plain(out)
+        if code_bytes:
+            direct = direct and not (can_fail or no_word or np.may_share_memory(array, out))
+        elif direct and can_fail:
+            direct = only_nan_fails and not (source.size and np.isnan(source.max()))
+        target = out if direct and out is not None else np.empty(array.shape, dtype)
         if np.may_share_memory(source, target) and source.ctypes.data != target.ctypes.data:
             source = source.copy()
         if words is not None and np.may_share_memory(words, target):
