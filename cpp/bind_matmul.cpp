@@ -20,22 +20,38 @@ namespace {
 
 using Offsets = ArrayIn<std::int64_t>;
 
-// A batch of matrices: where each starts, and its strides, in elements.
-template <class T>
+// A batch of matrices: a view of them all, and where each starts, in elements.
+template <class View>
 struct Batch {
-    const T* data = nullptr;
+    View whole;
     const std::int64_t* offsets = nullptr;
-    std::int64_t row_stride = 0, column_stride = 0;
 
-    MatrixView<const T> operator[](std::int64_t i) const {
-        return {data ? data + offsets[i] : nullptr, row_stride, column_stride};
+    View operator[](std::int64_t i) const {
+        View one = whole;
+        if (!one.data) return one;
+        if constexpr (std::is_same_v<View, IntegerView>)
+            one.data = with_type(one.data, one.type,
+                                 [&](auto* x) -> const void* { return x + offsets[i]; });
+        else
+            one.data += offsets[i];
+        return one;
     }
 };
 
-template <class T>
-Batch<T> batch_of(const AnyIn& array, const Offsets& offsets, std::int64_t rows,
-                  std::int64_t columns) {
-    return {static_cast<const T*>(array.data()), offsets.data(), rows, columns};
+IntegerType integer_type(const AnyIn& array) {
+    const bool is_signed = array.dtype().code == std::uint8_t(nb::dlpack::dtype_code::Int);
+    if (array.itemsize() == 1) return is_signed ? IntegerType::int8 : IntegerType::uint8;
+    return is_signed ? IntegerType::int16 : IntegerType::uint16;
+}
+
+template <class View>
+Batch<View> batch_of(const AnyIn& array, const Offsets& offsets, std::int64_t rows,
+                     std::int64_t columns) {
+    View view;
+    view.data = static_cast<decltype(view.data)>(array.data());
+    view.row_stride = rows, view.column_stride = columns;
+    if constexpr (std::is_same_v<View, IntegerView>) view.type = integer_type(array);
+    return {view, offsets.data()};
 }
 
 // Everything of one call, as Python sets it up; the bindings below fill in operands and run it.
@@ -48,8 +64,8 @@ struct Gemm {
     Datapath datapath;
     EventTotals totals;
     std::int64_t batches = 0;
-    Batch<std::remove_const_t<std::remove_pointer_t<decltype(Job{}.a.data)>>> a, b;
-    Batch<std::remove_const_t<std::remove_pointer_t<decltype(Job{}.c.data)>>> c;
+    Batch<decltype(Job::a)> a, b;
+    Batch<decltype(Job::c)> c;
 };
 using FloatGemm = Gemm<FloatJob, FloatDatapath, &Kernels::gemm_float_lanes>;
 using IntegerGemm = Gemm<IntegerJob, IntegerDatapath, &Kernels::gemm_integer_lanes>;
@@ -105,7 +121,7 @@ SummaryValues coarse(const OperandSummary& s) {
     return {largest, least, s.significand & (0u - s.significand)};
 }
 
-void summarise_batch(const Batch<float>& batch, std::int64_t batches, std::int64_t rows,
+void summarise_batch(const Batch<MatrixView<const float>>& batch, std::int64_t batches, std::int64_t rows,
                      std::int64_t columns, int threads, OperandSummary& all) {
     const std::int64_t grain =
         std::max<std::int64_t>(1, (1 << 18) / std::max<std::int64_t>(columns, 1));
@@ -114,7 +130,7 @@ void summarise_batch(const Batch<float>& batch, std::int64_t batches, std::int64
     parallel_for(batches * pieces, threads, [&](std::int64_t i) {
         const std::int64_t first = i % pieces * grain;
         auto matrix = batch[i / pieces];
-        matrix.data += first * batch.row_stride;
+        matrix.data += first * matrix.row_stride;
         OperandSummary one;
         kernels().summarise(matrix, std::min(grain, rows - first), columns, one);
         const std::lock_guard lock(mutex);
@@ -130,7 +146,7 @@ SummaryValues summarise(AnyIn x, Offsets offsets, std::int64_t row_stride,
                         int threads) {
     const nb::gil_scoped_release release;
     OperandSummary all;
-    summarise_batch(batch_of<float>(x, offsets, row_stride, column_stride),
+    summarise_batch(batch_of<MatrixView<const float>>(x, offsets, row_stride, column_stride),
                     std::int64_t(offsets.size()), rows, columns, threads, all);
     return coarse(all);
 }
@@ -151,12 +167,11 @@ void run_lanes(G& gemm, int threads) {
 
 // Outputs of one piece of work: a square whose operands stay in the cache, smaller where all
 // threads would not get some, or a piece would take a tenth of a second.
-std::int64_t tile_side(std::int64_t rows, std::int64_t columns, std::int64_t terms,
-                       std::int64_t batches, int threads) {
+std::int64_t tile_side(std::int64_t side, std::int64_t rows, std::int64_t columns,
+                       std::int64_t terms, std::int64_t batches, int threads) {
     constexpr std::int64_t most_steps = std::int64_t(1) << 28;
     const std::int64_t wanted =
         threads == 1 ? 1 : 4 * std::int64_t(threads > 0 ? threads : default_threads());
-    std::int64_t side = 256;
     auto pieces = [&] {
         return batches * ((rows + side - 1) / side) * ((columns + side - 1) / side);
     };
@@ -169,8 +184,9 @@ void run_tiles(G& gemm, const Tile& tile, int threads) {
     const nb::gil_scoped_release release;
     // A row of the result fills vectors, a column does not.
     const bool turned = gemm.job.columns < 32 && gemm.job.columns < gemm.job.rows;
-    const std::int64_t side =
-        tile_side(gemm.job.rows, gemm.job.columns, gemm.job.terms, gemm.batches, threads);
+    constexpr std::int64_t most = std::is_same_v<G, IntegerGemm> ? 512 : 256;  // narrow operands
+    const std::int64_t side = tile_side(most, gemm.job.rows, gemm.job.columns, gemm.job.terms,
+                                        gemm.batches, threads);
     const Tile turned_tile = tile.transposed();
     run_blocks(gemm, side, side, threads, [&](const auto& job, const Block& block, EventTotals&) {
         if (turned)
@@ -206,8 +222,8 @@ class FloatCalls {
             return false;
         FloatGemm gemm;
         const std::int64_t start = 0;
-        gemm.a = {a.data(), &start, a.stride(0), a.stride(1)};
-        gemm.b = {b.data(), &start, b.stride(0), b.stride(1)};
+        gemm.a = {{a.data(), a.stride(0), a.stride(1)}, &start};
+        gemm.b = {{b.data(), b.stride(0), b.stride(1)}, &start};
         const auto summary = [threads](const auto& batch, std::int64_t m, std::int64_t n) {
             OperandSummary all;
             summarise_batch(batch, 1, m, n, threads, all);
@@ -259,8 +275,7 @@ template <auto field, class G>
 void set_batch(G& gemm, AnyIn array, Offsets offsets, std::int64_t row_stride,
                std::int64_t column_stride) {
     auto& batch = gemm.*field;
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(batch.data)>>;
-    batch = batch_of<T>(array, offsets, row_stride, column_stride);
+    batch = batch_of<decltype(batch.whole)>(array, offsets, row_stride, column_stride);
 }
 
 template <class G>
@@ -364,8 +379,10 @@ void bind_matmul(nb::module_& m) {
         .def_rw("bits", &IntegerTile::bits)
         .def_rw("is_signed", &IntegerTile::is_signed);
     u.def_rw("saturate", &IntegerTile::saturate).def_rw("chunk", &IntegerTile::chunk);
+    u.def_rw("may_carry", &IntegerTile::may_carry).def_rw("group", &IntegerTile::group);
     u.def_rw("lowest", &IntegerTile::lowest).def_rw("highest", &IntegerTile::highest);
     m.def("has_fused_multiply_add", [] { return kernels().fused_multiply_adds(); });
+    m.def("has_byte_dot_products", &has_byte_dot_products);
     auto float_gemm = bind_gemm<FloatGemm>(m, "FloatGemm");
     float_gemm.def("run_truncate", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_truncate>,
                    "tile"_a, "threads"_a);
@@ -383,6 +400,13 @@ void bind_matmul(nb::module_& m) {
               "threads"_a);
     auto integer_gemm = bind_gemm<IntegerGemm>(m, "IntegerGemm");
     integer_gemm.def("run_integer", &run_tiles<IntegerGemm, IntegerTile, &Kernels::gemm_integer>,
+                     "tile"_a, "threads"_a);
+    integer_gemm.def("run_integer16",
+                     &run_tiles<IntegerGemm, IntegerTile, &Kernels::gemm_integer16>, "tile"_a,
+                     "threads"_a);
+    integer_gemm.def("run_dot16", &run_tiles<IntegerGemm, IntegerTile, &Kernels::gemm_dot16>,
+                     "tile"_a, "threads"_a);
+    integer_gemm.def("run_dot8", &run_tiles<IntegerGemm, IntegerTile, &Kernels::gemm_dot8>,
                      "tile"_a, "threads"_a);
 }
 

@@ -51,6 +51,29 @@ struct MatrixView {
     }
 };
 
+enum class IntegerType : std::uint8_t { int8, uint8, int16, uint16 };
+
+// f(x) with the elements of an integer operand, x, as they are.
+template <class F>
+[[gnu::always_inline]] inline auto with_type(const void* data, IntegerType type, const F& f) {
+    if (type == IntegerType::int8) return f(static_cast<const std::int8_t*>(data));
+    if (type == IntegerType::uint8) return f(static_cast<const std::uint8_t*>(data));
+    if (type == IntegerType::int16) return f(static_cast<const std::int16_t*>(data));
+    return f(static_cast<const std::uint16_t*>(data));
+}
+
+// A MatrixView of integers of a type known at run time.
+struct IntegerView {
+    const void* data = nullptr;
+    std::int64_t row_stride = 0, column_stride = 0;
+    IntegerType type = IntegerType::int8;
+
+    [[gnu::always_inline]] std::int32_t operator()(std::int64_t i, std::int64_t j) const {
+        const std::int64_t at = i * row_stride + j * column_stride;
+        return with_type(data, type, [at](auto* x) { return std::int32_t(x[at]); });
+    }
+};
+
 // Of the magnitudes of an operand, as float32 bits.
 struct OperandSummary {
     std::uint32_t largest = 0;              // at least 0x7f800000: an infinity or NaN is there
@@ -88,12 +111,12 @@ struct EventTable {
     std::int64_t plane = 0;
 };
 
-// One matrix product of a batch. T: element type of the operands; C: of c; Narrow: of the result
+// One matrix product of a batch. View: of an operand; C: element type of c; Narrow: of the result
 // unless wide_out, then C.
-template <class T, class C, class Narrow>
+template <class View, class C, class Narrow>
 struct GemmJob {
     std::int64_t rows = 0, columns = 0, terms = 0;  // M, N, K
-    MatrixView<const T> a, b;
+    View a, b;
     MatrixView<const C> c;  // data == nullptr: start at zero
     void* out = nullptr;
     std::int64_t out_row_stride = 0, out_column_stride = 1;
@@ -133,8 +156,8 @@ struct GemmJob {
         return t;
     }
 };
-using FloatJob = GemmJob<float, double, float>;
-using IntegerJob = GemmJob<std::int32_t, std::int64_t, std::int32_t>;
+using FloatJob = GemmJob<MatrixView<const float>, double, float>;
+using IntegerJob = GemmJob<IntegerView, std::int64_t, std::int32_t>;
 
 // The gradient of one operand through a recomputed chain (docs/accumulators.md, "Training"): that
 // of `lane` (L x K), where dot product (l, s) is of row l of `lane` and row s of `other` (S x K).
@@ -188,9 +211,11 @@ struct FloatTile {
 struct IntegerTile {
     std::int32_t bits = 32;
     bool is_signed = true;
-    bool saturate = false;  // else wrap, where order and chunks do not matter
+    bool saturate = false;   // else wrap, where order and chunks do not matter
+    bool may_carry = false;  // a sum before saturation may need more than 32 bits
     std::int64_t lowest = 0, highest = 0;
     std::int64_t chunk = 0;
+    std::int64_t group = 0;  // terms of a step; 0: all of a chunk
 
     IntegerTile transposed() const { return *this; }
 };

@@ -72,6 +72,8 @@ struct Cpu {
     bool avx512_state() const { return avx_state() && all(xcr0, bit(5) | bit(6) | bit(7)); }
     bool amx_state() const { return all(xcr0, bit(17) | bit(18)); }
 
+    bool avx_vnni() const { return avx_state() && (leaf7_1.eax & bit(4)); }
+    bool avx512_vnni() const { return avx512_state() && (leaf7.ecx & bit(11)); }
     bool fma() const { return avx_state() && (leaf1.ecx & bit(12)); }
 
     // The levels of the x86-64 psABI.
@@ -150,14 +152,24 @@ void select_isa_from_environment() {
     }
 }
 
+bool has_byte_dot_products() {
+#if defined(__x86_64__)
+    const std::string name = selected_isa();
+    return (name == "x86-64-v3" && cpu().avx_vnni()) ||
+           (name == "x86-64-v4" && cpu().avx512_vnni());
+#else
+    return false;
+#endif
+}
+
 std::vector<std::pair<std::string, bool>> cpu_features() {
 #if defined(__x86_64__)
     const Cpu& c = cpu();
     const bool avx512 = c.avx512_state(), amx = c.amx_state();
     return {
         {"fma", c.fma()},
-        {"avx_vnni", c.avx_state() && (c.leaf7_1.eax & bit(4))},
-        {"avx512_vnni", avx512 && (c.leaf7.ecx & bit(11))},
+        {"avx_vnni", c.avx_vnni()},
+        {"avx512_vnni", c.avx512_vnni()},
         {"avx512_bf16", avx512 && (c.leaf7_1.eax & bit(5))},
         {"avx512_fp16", avx512 && (c.leaf7.edx & bit(23))},
         {"amx_tile", amx && (c.leaf7.edx & bit(24))},

@@ -27,4 +27,7 @@ void select_isa(const std::string& name);
 // CPU features outside the levels, by name, and whether this machine (CPU and system) has each.
 std::vector<std::pair<std::string, bool>> cpu_features();
 
+// Whether gemm_dot8 of the selected instruction set may run: it multiplies bytes with VNNI.
+bool has_byte_dot_products();
+
 }  // namespace abcdeep

@@ -2,7 +2,9 @@
 //
 // Operands are packed into panels (a: `rows` rows side by side, b: `vectors` vectors of columns),
 // so that the inner loop reads both in order; a few rows alone read b where it lies. Long sums are
-// cut into blocks of terms; running sums wait in memory between them.
+// cut into blocks of terms; running sums wait in memory between them. A Step may pack its operands
+// itself (integer_tile.hpp): a term of this driver is then a step of `left_elements` and
+// `right_elements` elements side by side.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +35,10 @@ struct NoDraws {
     void start(const Job&, std::int64_t, std::int64_t, std::int64_t) {}
     void advance(std::int64_t) {}
     void advance_merge(std::int64_t) {}
-    V step(const Step& step, V a, V b, V s, int, int) const { return step.step(a, b, s); }
+    template <class A, class B>
+    V step(const Step& step, A a, B b, V s, int, int) const {
+        return step.step(a, b, s);
+    }
     V merge(const Step& step, V r, V s, int, int) const { return step.merge(r, s); }
 };
 
@@ -76,6 +81,9 @@ class StepDraws {
 template <class Step>
 concept DrawingStep = requires { requires Step::draws; };
 
+template <class Step>
+concept PacksItself = requires { typename Step::Result; };
+
 template <class Step, class Job, int rows, int vectors>
 class TileGemm {
     using Draws = std::conditional_t<DrawingStep<Step>, StepDraws<Step, rows, vectors>,
@@ -83,9 +91,11 @@ class TileGemm {
 
     using V = typename Step::V;
     using E = Element<V>;
-    using Operand = std::remove_cvref_t<decltype(*Job{}.b.data)>;
+    static constexpr bool packs_itself = PacksItself<Step>;
     static constexpr int width = lanes<V>, columns = width * vectors;
-    static constexpr std::int64_t block_terms = 512, longest_whole_chunk = 2048;
+    static constexpr std::int64_t longest_whole_chunk = 2048;
+    // A panel of cheap steps has to come from the nearest cache.
+    static constexpr std::int64_t block_terms = packs_itself ? 256 : 512;
 
     struct Sums {
         V at[rows][vectors];
@@ -106,8 +116,10 @@ class TileGemm {
           row_tiles_((block.row_end - block.row_begin + rows - 1) / rows),
           column_tiles_((block.column_end - block.column_begin + columns - 1) / columns),
           depth_(std::min(job.terms, block_depth())),
-          a_(row_tiles_ * rows * depth_),
-          b_(column_tiles_ * columns * depth_),
+          a_step_(rows * left_elements()),
+          b_step_(columns * right_elements()),
+          a_(row_tiles_ * a_step_ * depth_),
+          b_(column_tiles_ * b_step_ * depth_),
           running_(row_tiles_ * column_tiles_),
           merged_(row_tiles_ * column_tiles_),
           draws_(step, job) {}
@@ -120,9 +132,11 @@ class TileGemm {
             for (std::int64_t j = 0; j < column_tiles_; ++j) {
                 const bool direct = reads_directly(j);
                 const Panel b = direct ? panel_in_place(j, k) : pack_b(j, k, end);
+                if constexpr (packs_itself)
+                    if (step_.has_offset()) subtract_offset(j, b.data, end - k);
                 for (std::int64_t i = 0; i < row_tiles_; ++i) {
                     const std::int64_t t = i * column_tiles_ + j;
-                    const E* a = a_ + i * rows * depth_;
+                    const E* a = a_ + i * a_step_ * depth_;
                     draws_.start(job_, chunk_, block_.row_begin + i * rows, first_column(j));
                     if (direct)
                         terms<true>(a, b, k, end, running_[t], merged_[t]);
@@ -135,17 +149,46 @@ class TileGemm {
     }
 
   private:
+    std::int64_t left_elements() const {
+        if constexpr (packs_itself) return step_.left_elements();
+        return 1;
+    }
+    std::int64_t right_elements() const {
+        if constexpr (packs_itself) return step_.right_elements();
+        return 1;
+    }
+    // What step() takes: the elements of one row, and of one vector of columns.
+    auto left(const E* a) const {
+        if constexpr (packs_itself)
+            return step_.left(a);
+        else
+            return broadcast<V>(*a);
+    }
+    auto right(const E* b) const {
+        if constexpr (packs_itself)
+            return step_.right(b);
+        else
+            return load<V>(b);
+    }
+    V zero() const {
+        if constexpr (packs_itself) return step_.zero();
+        return V{};
+    }
+
     std::int64_t block_depth() const {
-        if (chunk_ > longest_whole_chunk) return block_terms;
-        return std::max<std::int64_t>(1, block_terms / std::max<std::int64_t>(chunk_, 1)) *
-               std::max<std::int64_t>(chunk_, 1);
+        const std::int64_t elements = right_elements(), chunk = std::max<std::int64_t>(chunk_, 1);
+        const std::int64_t depth = std::max<std::int64_t>(1, block_terms / elements);
+        if (chunk > longest_whole_chunk / elements) return depth;
+        return std::max<std::int64_t>(1, depth / chunk) * chunk;
     }
 
     std::int64_t operand_index(std::int64_t k) const { return job_.order ? job_.order[k] : k; }
     std::int64_t first_column(std::int64_t j) const { return block_.column_begin + j * columns; }
 
     // Packing costs as much as a few rows' steps.
-    static constexpr bool may_read_directly = rows == 1 && std::is_same_v<E, Operand>;
+    static constexpr bool may_read_directly =
+        rows == 1 && !packs_itself &&
+        std::is_same_v<E, std::remove_cvref_t<decltype(std::declval<Job>().b(0, 0))>>;
     Panel panel_in_place(std::int64_t j, std::int64_t k) const {
         if constexpr (may_read_directly)
             return {&job_.b(k, first_column(j)), job_.b.row_stride};
@@ -159,7 +202,9 @@ class TileGemm {
 
     void start() {
         for (std::int64_t i = 0; i < row_tiles_ * column_tiles_; ++i)
-            running_[i] = merged_[i] = Sums{};
+            for (int m = 0; m < rows; ++m)
+                for (int v = 0; v < vectors; ++v)
+                    running_[i].at[m][v] = merged_[i].at[m][v] = zero();
         if (!job_.c.data) return;
         for (std::int64_t m = block_.row_begin; m < block_.row_end; ++m)
             for (std::int64_t n = block_.column_begin; n < block_.column_end; ++n)
@@ -174,6 +219,19 @@ class TileGemm {
     }
 
     void pack_a(std::int64_t begin, std::int64_t end) {
+        if constexpr (packs_itself) {
+            for (std::int64_t i = 0; i < row_tiles_; ++i) {
+                const std::int64_t first = block_.row_begin + i * rows;
+                const int valid = int(std::min<std::int64_t>(rows, block_.row_end - first));
+                step_.template pack_left<rows>(a_ + i * a_step_ * depth_, first, valid, begin, end);
+            }
+            return;
+        } else {
+            pack_terms_of_a(begin, end);
+        }
+    }
+
+    void pack_terms_of_a(std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = 0; i < row_tiles_ * rows; ++i) {
             E* to = a_ + i / rows * rows * depth_ + i % rows;
             const std::int64_t m = block_.row_begin + i, count = end - begin;
@@ -189,9 +247,29 @@ class TileGemm {
     }
 
     Panel pack_b(std::int64_t j, std::int64_t begin, std::int64_t end) {
-        E* const panel = b_ + j * columns * depth_;
+        E* const panel = b_ + j * b_step_ * depth_;
         const std::int64_t first = first_column(j);
         const int valid = int(std::min<std::int64_t>(columns, block_.column_end - first));
+        if constexpr (packs_itself)
+            step_.template pack_right<vectors>(panel, first, valid, begin, end);
+        else
+            pack_terms_of_b(panel, first, valid, begin, end);
+        return {panel, b_step_};
+    }
+
+    // Of a packing that stands for other numbers: the difference, once for all rows.
+    void subtract_offset(std::int64_t j, const E* b, std::int64_t count) {
+        V offset[vectors]{};
+        for (std::int64_t k = 0; k < count; ++k, b += columns)
+            for (int v = 0; v < vectors; ++v)
+                offset[v] = step_.add_offset(load<V>(b + v * width), offset[v]);
+        for (std::int64_t t = j; t < row_tiles_ * column_tiles_; t += column_tiles_)
+            for (auto& row : running_[t].at)
+                for (int v = 0; v < vectors; ++v) row[v] -= offset[v];
+    }
+
+    void pack_terms_of_b(E* panel, std::int64_t first, int valid, std::int64_t begin,
+                         std::int64_t end) {
         if (job_.b.row_stride == 1 && !job_.order)
             pack_transposed(panel, first, valid, begin, end);
         else
@@ -205,7 +283,6 @@ class TileGemm {
                         to[n] = step_.pack_b(E(from[n * job_.b.column_stride]));
                 for (int n = valid; n < columns; ++n) to[n] = E(0);
             }
-        return {panel, columns};
     }
 
     // Of columns whose terms lie side by side: small squares, so that both sides stay in the cache.
@@ -230,24 +307,26 @@ class TileGemm {
     void terms(const E* a, Panel panel, std::int64_t begin, std::int64_t end, Sums& running,
                Sums& merged) {
         const bool merges = chunk_ < job_.terms;
+        const std::int64_t in_a = left_elements(), in_b = right_elements();
         const E* b = panel.data;
-        Sums s = running;
+        Sums s;
+        copy(running, s);
         for (std::int64_t k = begin; k < end;) {
             const std::int64_t stop = std::min(end, (k / chunk_ + 1) * chunk_);
-            for (; k < stop; ++k, a += rows, b += direct ? panel.stride : columns) {
+            for (; k < stop; ++k, a += rows * in_a, b += direct ? panel.stride : columns * in_b) {
                 draws_.advance(k);
-                V right[vectors];
+                decltype(right(b)) y[vectors];
 #pragma GCC unroll 8
                 for (int j = 0; j < vectors; ++j) {
-                    right[j] = load<V>(b + j * width);
-                    if constexpr (direct) right[j] = step_.pack_b(right[j]);
+                    y[j] = right(b + j * width * in_b);
+                    if constexpr (direct && !packs_itself) y[j] = step_.pack_b(y[j]);
                 }
 #pragma GCC unroll 8
                 for (int i = 0; i < rows; ++i) {
-                    const V left = broadcast<V>(a[i]);
+                    const auto x = left(a + i * in_a);
 #pragma GCC unroll 8
                     for (int j = 0; j < vectors; ++j)
-                        s.at[i][j] = draws_.step(step_, left, right[j], s.at[i][j], i, j);
+                        s.at[i][j] = draws_.step(step_, x, y[j], s.at[i][j], i, j);
                 }
             }
             if (merges && (k % chunk_ == 0 || k == job_.terms)) {
@@ -255,11 +334,19 @@ class TileGemm {
                 for (int i = 0; i < rows; ++i)
                     for (int j = 0; j < vectors; ++j) {
                         merged.at[i][j] = draws_.merge(step_, s.at[i][j], merged.at[i][j], i, j);
-                        s.at[i][j] = V{};
+                        s.at[i][j] = zero();
                     }
             }
         }
-        running = s;
+        copy(s, running);
+    }
+
+    // Vector by vector: a whole struct goes by way of memory.
+    static void copy(const Sums& from, Sums& to) {
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 8
+            for (int j = 0; j < vectors; ++j) to.at[i][j] = from.at[i][j];
     }
 
     void finish() {
@@ -268,15 +355,21 @@ class TileGemm {
             for (auto& row : sums[i].at)
                 for (V& v : row) v = step_.finish(v);
         for (std::int64_t m = block_.row_begin; m < block_.row_end; ++m)
-            for (std::int64_t n = block_.column_begin; n < block_.column_end; n += columns)
-                job_.write(m, n, std::min<std::int64_t>(columns, block_.column_end - n),
-                           line(sums, m, n));
+            for (std::int64_t n = block_.column_begin; n < block_.column_end; n += columns) {
+                const std::int64_t count = std::min<std::int64_t>(columns, block_.column_end - n);
+                if constexpr (packs_itself)
+                    job_.write(m, n, count,
+                               reinterpret_cast<typename Step::Result*>(line(sums, m, n)));
+                else
+                    job_.write(m, n, count, line(sums, m, n));
+            }
     }
 
     const Step& step_;
     const Job& job_;
     const Block& block_;
     std::int64_t chunk_, row_tiles_, column_tiles_, depth_;
+    std::int64_t a_step_, b_step_;  // elements of one term in a panel
     Scratch<E> a_, b_;
     Scratch<Sums> running_, merged_;
     Draws draws_;

@@ -43,6 +43,12 @@
     KERNEL(void, gemm_odd64, (const FloatJob& job, const FloatTile& tile, const Block& block))       \
     KERNEL(void, gemm_native, (const FloatJob& job, const FloatTile& tile, const Block& block))      \
     KERNEL(void, gemm_integer, (const IntegerJob& job, const IntegerTile& tile, const Block& block)) \
+    KERNEL(void, gemm_integer16, (const IntegerJob& job, const IntegerTile& tile,                    \
+                                  const Block& block))                                               \
+    KERNEL(void, gemm_dot16, (const IntegerJob& job, const IntegerTile& tile,                        \
+                              const Block& block))                                                   \
+    KERNEL(void, gemm_dot8, (const IntegerJob& job, const IntegerTile& tile,                         \
+                             const Block& block))                                                    \
     KERNEL(void, estimate_gradient, (const GradientJob& job, const FloatDatapath& datapath,          \
                                      const Block& block))
 // clang-format on

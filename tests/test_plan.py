@@ -152,8 +152,9 @@ def test_other_roundings_equal_the_general_engine(isa, options):
             expected = run(a, b, datapath, "lanes", c)
             assert same_bits(run(a, b, datapath, c=c), expected), (datapath, plan)
     if _core.has_fused_multiply_add():
-        assert "odd64" in paths
-        assert "odd" in paths or random_bits == 32 or options["rounding"] == "toward_zero"
+        truncates = options["rounding"] == "toward_zero"
+        assert "odd64" in paths or truncates
+        assert "odd" in paths or random_bits == 32 or truncates
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 40), (40, 64, 1), (3, 33, 5), (33, 48, 17), (2, 7, 130)])
@@ -172,29 +173,6 @@ def test_random_bits_of_every_shape(isa, shape):
                 assert not _core.has_fused_multiply_add() or datapath.plan(a, b).path != "lanes"
                 expected = run(a, b, datapath, "lanes")
                 assert same_bits(run(a, b, datapath), expected), (bits, chunk, datapath.plan(a, b))
-
-
-@pytest.mark.parametrize("bits", [2, 3, 8, 12, 16, 24, 30, 31, 32])
-@pytest.mark.parametrize("overflow", ["wrap", "saturate", "saturate_symmetric"])
-def test_every_integer_path_equals_the_general_engine(isa, bits, overflow):
-    rng = np.random.default_rng(bits)
-    m, k, n = SHAPE
-    for dtypes in ((np.int8, np.int8), (np.uint8, np.int8), (np.int16, np.int16)):
-        a, b = (
-            rng.integers(np.iinfo(t).min, np.iinfo(t).max, shape, t, endpoint=True)
-            for t, shape in zip(dtypes, ((m, k), (k, n)), strict=True)
-        )
-        for options in ({}, {"chunk": 16}, {"group": 4}, {"signed": False}):
-            if overflow == "saturate_symmetric" and "signed" in options:
-                continue
-            datapath = ab.integer_accumulator(bits, overflow, **options)
-            plan = datapath.plan(a, b)
-            if plan.path == "lanes":
-                continue
-            for c in (None, np.arange(n) - 17):
-                expected = run(a, b, datapath, "lanes", c)
-                assert same_bits(run(a, b, datapath, "integer", c), expected)
-                assert same_bits(run(a, b, datapath, "integer", c, threads=3), expected)
 
 
 def test_long_sums_are_cut_into_blocks(isa):
@@ -218,10 +196,6 @@ def test_plan_names_the_path_and_the_condition():
     assert ab.lba_accumulator(rounding="toward_positive").plan(ones, ones).path == "lanes"
     tiny = ones * np.float32(1e-40)
     assert ab.lba_accumulator().plan(tiny, ones).path == "odd64"
-    assert (
-        ab.integer_accumulator(16).plan(ones.astype(np.int8), ones.astype(np.int8)).path
-        == "integer"
-    )
 
 
 def test_limits_are_checked_only_where_a_sum_can_reach_them():

@@ -41,7 +41,10 @@ _INTEGER_NAMES = "int8, uint8, int16, uint16, int4 or uint4"
 
 
 def as_operand(name: str, x: Any, datapath: Datapath) -> Array:
-    """Return a matrix operand as float32 or int32, exactly; a wrong dtype raises TypeError."""
+    """Return a matrix operand as float32, or an integer as it is; a wrong dtype raises TypeError.
+
+    int4 and uint4 become int8 and uint8.
+    """
     array = as_array(name, x)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -51,7 +54,9 @@ def as_operand(name: str, x: Any, datapath: Datapath) -> Array:
                 f"{name} must hold integers ({_INTEGER_NAMES}) for an integer accumulator, "
                 f"got {array.dtype}"
             )
-        return array.astype(np.int32)
+        if array.dtype.kind == "V":
+            array = array.astype(np.int8 if array.dtype == ml_dtypes.int4 else np.uint8)
+        return element_strided(array)
     if is_narrow_float(array.dtype):
         return array.astype(np.float32)
     if array.dtype != np.float32:

@@ -305,7 +305,7 @@ def plan_gemm(
     """Return the kernel that would run, and its parameters; checks that operands are finite."""
     tile: Tile | None
     if datapath.is_integer:
-        plan, tile = plan_integer(datapath, compiled.chunk, a, b, has_addend)
+        plan, tile = plan_integer(datapath, compiled.chunk, a, b, has_addend, path)
     else:
         summaries = [_summary(operand, threads) for operand in (a, b)]
         operands = look_at(summaries)

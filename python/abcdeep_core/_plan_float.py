@@ -183,9 +183,9 @@ class _Scaled:
 
     def _largest_sum(self, terms: int) -> float:
         """Return a bound on what `terms` terms can add up to, rounded at every step."""
-        # each step grows a sum by at most an ulp; past 2^20 terms the bound is worthless
-        growth = (1 + 2.0**-self.bits) ** min(terms, 1 << 20)
-        return self._largest_product() * terms * growth
+        # each step grows a sum by at most an ulp
+        growth = np.exp(min(terms * 2.0**-self.bits, 500.0))
+        return float(self._largest_product() * terms * growth)
 
     def _largest_product(self) -> float:
         """Return a bound on the products and on what rounding one, and a sum, adds below 2^emin."""

@@ -315,9 +315,9 @@ class Datapath:
         --------
         >>> import numpy as np
         >>> import abcdeep_core as ab
-        >>> ones = np.ones((4, 4), np.float32)
-        >>> ab.integer_accumulator(16).plan(ones.astype(np.int8), ones.astype(np.int8)).path
-        'integer'
+        >>> ones = np.ones((4, 4), np.int8)
+        >>> ab.integer_accumulator(16, "saturate").plan(ones, ones).path
+        'integer16'
         """
         from ._matmul import plan_call  # the planner of products imports this module
 

@@ -13,9 +13,9 @@ class Plan:
     Parameters
     ----------
     path : str
-        "truncate", "nearest", "odd" and "native" (float32 lanes), "integer" (32-bit lanes), or
-        "lanes", the general engine (float64 or 64-bit lanes) that also counts events and draws
-        random bits.
+        "native", "truncate", "nearest" and "odd" (float32 lanes), "odd64" (float64 lanes), "dot8",
+        "dot16" and "integer" (32-bit lanes of four, two or one product), "integer16" (16-bit
+        lanes), or "lanes", the general engine (float64 or 64-bit lanes).
     reason : str
         The condition that permits the path; for "lanes", what kept the others out.
 
