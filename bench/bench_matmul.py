@@ -185,29 +185,26 @@ def event_cases(square: Squares) -> Iterator[Case]:
 
 
 def backward_cases(square: Squares) -> Iterator[Case]:
-    def build(operands: Operands) -> Case:
+    def build(name: str, kind: str, operands: Operands) -> Case:
         m, n, _ = operands.shape
         gradient = np.random.default_rng(5).standard_normal((m, n)).astype(np.float32)
+        pair: Pair = getattr(operands, kind)
         backward = partial(
-            ab.matmul_backward,
-            gradient,
-            *operands.small,
-            LBA,
-            ste="recursive_of",
-            threads=operands.threads,
+            ab.matmul_backward, gradient, *pair, LBA, ste="recursive_of", threads=operands.threads
         )
         return operands.case(
-            "LBA M7E4 backward, recursive_of",
-            operands.small,
+            f"LBA M7E4 backward, recursive_of{name}",
+            pair,
             LBA,
             run=backward,
-            baseline_run=operands.emulated(operands.small, LBA),
+            baseline_run=operands.emulated(pair, LBA),
             baseline="the emulated forward",
             path="",
             targets=targets(0.3, 0.3),
         )
 
-    yield square.affordable(build)
+    yield square.affordable(partial(build, "", "small"))
+    yield square.affordable(partial(build, ", data that overflow", "large"))
 
 
 def shape_cases(square: Operands, size: int, threads: int) -> Iterator[Case]:

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "datapath.hpp"
+#include "gradient_words.hpp"
 #include "philox.hpp"
 #include "quantize.hpp"
 #include "random_tile.hpp"
@@ -18,6 +19,9 @@
 //                the same bits for most formats within float32 (quantize.hpp), several times faster.
 // gemm_*: one rectangle of outputs. estimate_gradient: adds the
 //                part of a rectangle (rows of `lane`, rows of `other`) to the gradient.
+// passing_terms: which terms of a rectangle of truncating chains let their gradient pass.
+// sum_gradient:  adds the terms of a rectangle that pass to the gradient, those of the words
+//                [begin, end); `transposed`: the rows of `lane` are the columns of the words.
 // clang-format off
 #define ABCDEEP_KERNELS(KERNEL)                                                                      \
     KERNEL(void, philox_blocks, (const std::uint32_t* counters, const std::uint32_t* keys,           \
@@ -50,7 +54,13 @@
     KERNEL(void, gemm_dot8, (const IntegerJob& job, const IntegerTile& tile,                         \
                              const Block& block))                                                    \
     KERNEL(void, estimate_gradient, (const GradientJob& job, const FloatDatapath& datapath,          \
-                                     const Block& block))
+                                     const Block& block))                                            \
+    KERNEL(void, passing_terms, (const GradientJob& job, const FloatDatapath& datapath,              \
+                                 const FloatTile& tile, const Block& block,                          \
+                                 const GradientWords& words))                                        \
+    KERNEL(void, sum_gradient, (const GradientJob& job, const Block& block,                          \
+                                const GradientWords& words, bool transposed, std::int64_t begin,     \
+                                std::int64_t end))
 // clang-format on
 
 namespace abcdeep {

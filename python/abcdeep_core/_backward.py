@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
@@ -11,8 +12,10 @@ import numpy.typing as npt
 
 from . import _core, _names
 from ._arrays import Array, as_array, check_out, is_narrow_float
+from ._float_format import FloatFormat
 from ._gemm import (
     Address,
+    Compiled,
     as_addend,
     as_operand,
     batch_offsets,
@@ -21,14 +24,15 @@ from ._gemm import (
     element_strided,
     random_address,
 )
-from ._matmul import gemm, operand_order, stack_shapes
+from ._matmul import gemm, operand_order, plan_gemm, stack_shapes
 from ._threads import check_threads
 from .accumulators import float_accumulator
-from .datapath import Datapath
+from .datapath import Datapath, Quantizer
 
 # The enum of cpp/datapath.hpp; "identity" needs no chain.
 _ESTIMATORS = {"recursive_of": 0, "immediate_of": 1, "immediate_diff": 2}
 STE = ("identity", *_ESTIMATORS)
+_MOST_TERMS = 1 << 16  # of chains packed whole
 
 
 def matmul_backward(
@@ -175,25 +179,137 @@ def backward_stacks(
     address: Address,
     threads: SupportsIndex | None,
     given: Mapping[str, Array],
+    path: str | None = None,
 ) -> tuple[Array, Array]:
     """Return both gradients of checked stacks (..., M, N), (..., M, K), (..., K, N).
 
-    `given` names the operands of the caller, for an error message.
+    `given` names the operands of the caller, for an error message. `path` forces the general engine
+    ("lanes"), or demands another path of `_plan`.
     """
     transposed = np.swapaxes(b, -1, -2)
-    if ste == "identity":
+    compiled = None
+    if ste != "identity":
+        compiled = compile_datapath(datapath, a.shape[-1])
+        random_address(compiled, address)
+        for name, operand in given.items():
+            check_finite(name, operand, compiled.nan_format)
+    plan, tile = _plan(datapath, compiled, a, b, ste, c, threads, path)
+    if plan == "products":
         grad_a = _product(g, transposed, threads)
         return grad_a, _product(np.swapaxes(a, -1, -2), g, threads)
-    compiled = compile_datapath(datapath, a.shape[-1])
-    random_address(compiled, address)
-    for name, operand in given.items():
-        check_finite(name, operand, compiled.nan_format)
+    assert compiled is not None
     columns = g.shape[-1]
-    run = functools.partial(_estimate, datapath, ste, address, threads)
-    grad_a = run(a, transposed, g, c, (columns, 1))
+    build = functools.partial(_Gradient, datapath, compiled, ste, address)
     start = None if c is None else np.swapaxes(c, -1, -2)
-    grad_b = run(transposed, a, np.swapaxes(g, -1, -2), start, (1, columns))
-    return grad_a, np.swapaxes(grad_b, -1, -2)
+    first = build(a, transposed, g, c, (columns, 1))
+    second = build(transposed, a, np.swapaxes(g, -1, -2), start, (1, columns))
+    workers = check_threads(threads)
+    if tile is not None:
+        _core.gradients_truncate(first.run, second.run, tile, workers)
+    else:
+        first.run.run(workers)
+        second.run.run(workers)
+    return first.out, np.swapaxes(second.out, -1, -2)
+
+
+def _plan(
+    datapath: Datapath,
+    compiled: Compiled | None,
+    a: Array,
+    b: Array,
+    ste: str,
+    c: Array | None,
+    threads: SupportsIndex | None,
+    path: str | None,
+) -> tuple[str, _core.FloatTile | None]:
+    """Return what computes the gradients, and the parameters of fast chains.
+
+    It is "products", where every term passes, "truncate", or "lanes", the general engine.
+    """
+    plan, tile = "lanes", None
+    if compiled is None:
+        plan = "products"
+    elif path != "lanes":
+        if ste != "immediate_diff" and _all_in_range(datapath, compiled, a, b, c):
+            plan = "products"
+        if plan != "products" or path == "truncate":
+            plan, tile = _plan_chains(datapath, compiled, a, b, c is not None, threads)
+    if path is not None and plan != path:
+        raise ValueError(f"path={path!r} is not possible, but {plan!r}")
+    return plan, tile
+
+
+def _plan_chains(
+    datapath: Datapath,
+    compiled: Compiled,
+    a: Array,
+    b: Array,
+    has_addend: bool,
+    threads: SupportsIndex | None,
+) -> tuple[str, _core.FloatTile | None]:
+    workers = check_threads(threads)
+    plan, tile = plan_gemm(datapath, compiled, a, b, has_addend, 0, workers, {})
+    if plan.path != "truncate" or a.shape[-1] > _MOST_TERMS:
+        return "lanes", None
+    assert isinstance(tile, _core.FloatTile)
+    assert isinstance(compiled.struct, _core.FloatDatapath)
+    # Scaled numbers past the largest, where that is no overflow itself, must be float32 numbers.
+    limits = [
+        (tile.sum_limit, tile.sum_scale, compiled.struct.accumulator_overflow_at_largest),
+        (
+            tile.product_limit,
+            tile.scale_a + tile.scale_b,
+            tile.product_exact or compiled.struct.product_overflow_at_largest,
+        ),
+    ]
+    fits = all(reached or math.ldexp(limit, scale) < 2.0**127 for limit, scale, reached in limits)
+    return ("truncate", tile) if fits else ("lanes", None)
+
+
+def _all_in_range(
+    datapath: Datapath, compiled: Compiled, a: Array, b: Array, c: Array | None
+) -> bool:
+    """Whether no product, sum or merge of any order of the terms can reach its largest value."""
+    if not a.size or not b.size:
+        return True
+    accumulator, product = datapath.accumulator, datapath.product
+    assert accumulator is not None
+    merge = datapath.merge if isinstance(datapath.merge, Quantizer) else accumulator
+    # Each rounding lets a number grow by less than its last bit, if not toward zero.
+    growth, smallest, limits = 0.0, 0.0, []
+    for q in (accumulator, merge, product):
+        if q is None:
+            continue
+        assert isinstance(q.format, FloatFormat)
+        limits.append(min(q.format.max, -q.format.min, 2.0**127))
+        if q.rounding != "toward_zero" or datapath.arithmetic == "fp32_mask":
+            growth = max(growth, 2.0 ** -min(q.format.mantissa_bits, 23))
+            smallest = max(smallest, 2.0 ** max(q.format.emin, -126))
+    terms = a.shape[-1]
+    chunk = compiled.chunk or terms
+    grown = math.log1p(growth) * (chunk + -(-terms // chunk) + 2)
+    if not grown < 64:
+        return False
+    # The caller's processor may take subnormal numbers for zero, and round as it likes.
+    subnormal, slack = 2.0**-126, 1 + 2.0**-20
+    if product is not None:
+        largest = (_largest(a) + subnormal) * (_largest(b) + subnormal) * slack
+        if not (largest + smallest) * (1 + growth) < limits[-1]:
+            return False
+    # By Cauchy-Schwarz, |a| |b| bounds any partial sum of a dot product.
+    norms = [
+        np.sqrt(np.einsum(subscripts, x, x, dtype=np.float64).max(axis=-1)) + terms * subnormal
+        for subscripts, x in (("...mk,...mk->...m", a), ("...kn,...kn->...n", b))
+    ]
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float((norms[0] * norms[1]).max()) * slack
+    total += 0.0 if c is None else _largest(c) * slack
+    most = (total + smallest * (3 * terms + 2)) * math.exp(grown) * slack
+    return bool(most < min(limits[:2]))
+
+
+def _largest(x: Array) -> float:
+    return max(float(x.max()), -float(x.min()))
 
 
 def _product(a: Array, b: Array, threads: SupportsIndex | None) -> Array:
@@ -203,44 +319,47 @@ def _product(a: Array, b: Array, threads: SupportsIndex | None) -> Array:
     return gemm(a, b, separate, None, shape, False, False, (None, 0, 0), None, threads)[0]
 
 
-def _estimate(
-    datapath: Datapath,
-    ste: str,
-    address: Address,
-    threads: SupportsIndex | None,
-    lane: Array,
-    other: Array,
-    g: Array,
-    c: Array | None,
-    strides: tuple[int, int],
-) -> Array:
-    *batch, lane_rows, terms = lane.shape
-    out = np.zeros(lane.shape, np.float32)
-    compiled = compile_datapath(datapath, terms)
-    assert isinstance(compiled.struct, _core.FloatDatapath)
-    run = _core.Gradient()
-    run.datapath = compiled.struct
-    keep = []
-    views = [
-        (run.set_lane, lane),
-        (run.set_other, other),
-        (run.set_gradient, g),
-        (run.set_out, out),
-    ]
-    if c is not None:
-        views.append((run.set_start, c))
-    for set_view, array in views:
-        offsets = batch_offsets(array, batch)
-        set_view(array, offsets, *(stride // array.itemsize for stride in array.strides[-2:]))
-        keep.append(offsets)
-    order = operand_order(datapath, terms)
-    if order is not None:
-        run.set_order(order)
-    batches = int(np.prod(batch))
-    run.set_sizes(batches, lane_rows, other.shape[-2], terms, _ESTIMATORS[ste])
-    run.set_random(*random_address(compiled, address), 0, *strides)
-    run.run(check_threads(threads))
-    return out
+class _Gradient:
+    """The gradient of one operand, `lane`, as the kernels take it."""
+
+    def __init__(
+        self,
+        datapath: Datapath,
+        compiled: Compiled,
+        ste: str,
+        address: Address,
+        lane: Array,
+        other: Array,
+        g: Array,
+        c: Array | None,
+        strides: tuple[int, int],
+    ) -> None:
+        *batch, lane_rows, terms = lane.shape
+        self.out = np.zeros(lane.shape, np.float32)
+        assert isinstance(compiled.struct, _core.FloatDatapath)
+        run = self.run = _core.Gradient()
+        run.datapath = compiled.struct
+        self._keep = [lane, other, g]
+        views = [
+            (run.set_lane, lane),
+            (run.set_other, other),
+            (run.set_gradient, g),
+            (run.set_out, self.out),
+        ]
+        if c is not None:
+            views.append((run.set_start, c))
+            self._keep.append(c)
+        for set_view, array in views:
+            offsets = batch_offsets(array, batch)
+            set_view(array, offsets, *(stride // array.itemsize for stride in array.strides[-2:]))
+            self._keep.append(offsets)
+        order = operand_order(datapath, terms)
+        if order is not None:
+            run.set_order(order)
+            self._keep.append(order)
+        batches = int(np.prod(batch))
+        run.set_sizes(batches, lane_rows, other.shape[-2], terms, _ESTIMATORS[ste])
+        run.set_random(*random_address(compiled, address), 0, *strides)
 
 
 def _sum_broadcast(grad: Array, shape: tuple[int, ...] | None) -> Array:
