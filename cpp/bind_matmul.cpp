@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -121,8 +122,8 @@ SummaryValues coarse(const OperandSummary& s) {
     return {largest, least, s.significand & (0u - s.significand)};
 }
 
-void summarise_batch(const Batch<MatrixView<const float>>& batch, std::int64_t batches, std::int64_t rows,
-                     std::int64_t columns, int threads, OperandSummary& all) {
+void summarise_batch(const Batch<MatrixView<const float>>& batch, std::int64_t batches,
+                     std::int64_t rows, std::int64_t columns, int threads, OperandSummary& all) {
     const std::int64_t grain =
         std::max<std::int64_t>(1, (1 << 18) / std::max<std::int64_t>(columns, 1));
     const std::int64_t pieces = (rows + grain - 1) / grain;
@@ -179,21 +180,29 @@ std::int64_t tile_side(std::int64_t side, std::int64_t rows, std::int64_t column
     return side;
 }
 
-template <class G, class Tile, auto Kernels::* kernel>
+// Where there are events to count, the planner takes only kernels with the twin `with_events`.
+template <class G, class Tile, auto Kernels::* kernel, auto with_events = nullptr>
 void run_tiles(G& gemm, const Tile& tile, int threads) {
     const nb::gil_scoped_release release;
     // A row of the result fills vectors, a column does not.
     const bool turned = gemm.job.columns < 32 && gemm.job.columns < gemm.job.rows;
     constexpr std::int64_t most = std::is_same_v<G, IntegerGemm> ? 512 : 256;  // narrow operands
-    const std::int64_t side = tile_side(most, gemm.job.rows, gemm.job.columns, gemm.job.terms,
-                                        gemm.batches, threads);
+    const std::int64_t side =
+        tile_side(most, gemm.job.rows, gemm.job.columns, gemm.job.terms, gemm.batches, threads);
     const Tile turned_tile = tile.transposed();
-    run_blocks(gemm, side, side, threads, [&](const auto& job, const Block& block, EventTotals&) {
-        if (turned)
-            (kernels().*kernel)(job.transposed(), turned_tile, block.transposed());
-        else
-            (kernels().*kernel)(job, tile, block);
-    });
+    run_blocks(gemm, side, side, threads,
+               [&](const auto& job, const Block& block, EventTotals& totals) {
+                   auto run = [&](const auto& one, const Tile& t, const Block& outputs) {
+                       if constexpr (!std::is_null_pointer_v<decltype(with_events)>)
+                           if (one.event_level)
+                               return (kernels().*with_events)(one, t, outputs, totals);
+                       (kernels().*kernel)(one, t, outputs);
+                   };
+                   if (turned)
+                       run(job.transposed(), turned_tile, block.transposed());
+                   else
+                       run(job, tile, block);
+               });
 }
 
 // Plans of float32 matrices by their summaries: what a call like an earlier one needs.
@@ -373,6 +382,10 @@ void bind_matmul(nb::module_& m) {
         .def_rw("sum_scale", &FloatTile::sum_scale);
     t.def_rw("product_overflow", &FloatTile::product_overflow);
     t.def_rw("sum_overflow", &FloatTile::sum_overflow);
+    t.def_rw("product_overflow_at_largest", &FloatTile::product_overflow_at_largest)
+        .def_rw("sum_overflow_at_largest", &FloatTile::sum_overflow_at_largest);
+    t.def_rw("largest_term", &FloatTile::largest_term).def_rw("term_bits", &FloatTile::term_bits);
+    t.def_rw("lowest_term", &FloatTile::lowest_term).def_rw("lowest_sum", &FloatTile::lowest_sum);
     t.def_rw("product_limit", &FloatTile::product_limit).def_rw("sum_limit", &FloatTile::sum_limit);
     nb::class_<IntegerTile> u(m, "IntegerTile");
     u.def(nb::init<>())
@@ -384,8 +397,10 @@ void bind_matmul(nb::module_& m) {
     m.def("has_fused_multiply_add", [] { return kernels().fused_multiply_adds(); });
     m.def("has_byte_dot_products", &has_byte_dot_products);
     auto float_gemm = bind_gemm<FloatGemm>(m, "FloatGemm");
-    float_gemm.def("run_truncate", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_truncate>,
-                   "tile"_a, "threads"_a);
+    float_gemm.def(
+        "run_truncate",
+        &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_truncate, &Kernels::gemm_truncate_events>,
+        "tile"_a, "threads"_a);
     float_gemm.def("run_nearest", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_nearest>,
                    "tile"_a, "threads"_a);
     float_gemm.def("run_odd", &run_tiles<FloatGemm, FloatTile, &Kernels::gemm_odd>, "tile"_a,
@@ -399,8 +414,10 @@ void bind_matmul(nb::module_& m) {
     calls.def("run", &FloatCalls::run, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(),
               "threads"_a);
     auto integer_gemm = bind_gemm<IntegerGemm>(m, "IntegerGemm");
-    integer_gemm.def("run_integer", &run_tiles<IntegerGemm, IntegerTile, &Kernels::gemm_integer>,
-                     "tile"_a, "threads"_a);
+    integer_gemm.def(
+        "run_integer",
+        &run_tiles<IntegerGemm, IntegerTile, &Kernels::gemm_integer, &Kernels::gemm_integer_events>,
+        "tile"_a, "threads"_a);
     integer_gemm.def("run_integer16",
                      &run_tiles<IntegerGemm, IntegerTile, &Kernels::gemm_integer16>, "tile"_a,
                      "threads"_a);

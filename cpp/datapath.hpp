@@ -198,6 +198,11 @@ struct FloatTile {
     double product_limit = 0, sum_limit = 0;  // largest finite values, not scaled
     double product_overflow = 0,
            sum_overflow = 0;  // what numbers past them become: finite, Inf or NaN
+    // For events: overflow is |v| >= largest (FloatDatapath), the largest term, exponents of the
+    // lowest bits of scaled terms and sums, bits of a term after its first.
+    bool product_overflow_at_largest = false, sum_overflow_at_largest = false;
+    double largest_term = 0;
+    std::int32_t lowest_term = 0, lowest_sum = 0, term_bits = 0;
     std::int64_t chunk = 0;
     Quantizer product, sum, start;  // of which the rounding is read
 

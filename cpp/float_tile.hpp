@@ -7,6 +7,9 @@
 namespace abcdeep {
 namespace {
 
+// Brings scaled terms and sums so far up that no difference of them underflows.
+inline constexpr float widening = 0x1p32f;
+
 // Numbers of type V (float32, or float64 where that is too narrow), scaled by powers of two.
 template <class V_>
 class Scaled {

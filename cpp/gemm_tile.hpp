@@ -1,4 +1,5 @@
-// The fast GEMM: register tiles of independent chains. A Step says what one term does to a sum.
+// The fast GEMM: register tiles of independent chains. A Step says what one term does to a sum, a
+// Watch what is noted of it (tile_events.hpp).
 //
 // Operands are packed into panels (a: `rows` rows side by side, b: `vectors` vectors of columns),
 // so that the inner loop reads both in order; a few rows alone read b where it lies. Long sums are
@@ -25,71 +26,29 @@ inline constexpr int tile_vectors = 2;
 // A tile for a few rows: enough chains to hide the latency of a step.
 inline constexpr int row_vectors = ABCDEEP_VECTOR_BYTES == 64 ? 8 : 6;  // even
 
-// What a Step gets besides its numbers: nothing, or random bits.
-template <class Step, int rows, int vectors>
-struct NoDraws {
-    using V = typename Step::V;
-    template <class Job>
-    NoDraws(const Step&, const Job&) {}
-    template <class Job>
-    void start(const Job&, std::int64_t, std::int64_t, std::int64_t) {}
-    void advance(std::int64_t) {}
-    void advance_merge(std::int64_t) {}
-    template <class A, class B>
-    V step(const Step& step, A a, B b, V s, int, int) const {
-        return step.step(a, b, s);
-    }
-    V merge(const Step& step, V r, V s, int, int) const { return step.merge(r, s); }
-};
-
-template <class Step, int rows, int vectors>
-class StepDraws {
-    using V = typename Step::V;
-    using Draws = TileDraws<BitsOf<V>, rows, vectors>;
-
-  public:
-    template <class Job>
-    StepDraws(const Step& step, const Job& job)
-        : product_(job.random, 3 * job.random.call, step.product_random_bits()),
-          sum_(job.random, 3 * job.random.call + 1, step.sum_random_bits()),
-          merge_(job.random, 3 * job.random.call + 2, step.sum_random_bits()) {}
-
-    template <class Job>
-    void start(const Job& job, std::int64_t chunk, std::int64_t m, std::int64_t n) {
-        const std::uint64_t first = job.first_output + std::uint64_t(job.place(m, n));
-        for (Draws* draws : {&product_, &sum_})
-            draws->start(first, job.out_row_stride, job.out_column_stride, job.terms);
-        merge_.start(first, job.out_row_stride, job.out_column_stride,
-                     (job.terms + chunk - 1) / std::max<std::int64_t>(chunk, 1));
-    }
-    void advance(std::int64_t k) {
-        product_.advance(k);
-        sum_.advance(k);
-    }
-    void advance_merge(std::int64_t chunk) { merge_.advance(chunk); }
-    V step(const Step& step, V a, V b, V s, int i, int j) const {
-        return step.step(a, b, s, product_.draw(i, j), sum_.draw(i, j));
-    }
-    V merge(const Step& step, V r, V s, int i, int j) const {
-        return step.merge(r, s, merge_.draw(i, j));
-    }
-
-  private:
-    Draws product_, sum_, merge_;
-};
-
-template <class Step>
-concept DrawingStep = requires { requires Step::draws; };
-
 template <class Step>
 concept PacksItself = requires { typename Step::Result; };
 
-template <class Step, class Job, int rows, int vectors>
+// Notes nothing. A Watch has a `Seen` for each tile, which the steps of a Step write to; `flush`
+// comes after at most 2 longest_whole_chunk terms and merges.
+struct NoWatch {
+    template <int rows, int vectors>
+    struct Seen {};
+
+    template <class Seen>
+    void open(Seen&) const {}
+    template <class Seen>
+    void close(const Seen&, const Block&) const {}
+};
+
+template <class Step, class Job, int rows, int vectors, class Watch = const NoWatch>
 class TileGemm {
     using Draws = std::conditional_t<DrawingStep<Step>, StepDraws<Step, rows, vectors>,
                                      NoDraws<Step, rows, vectors>>;
 
     using V = typename Step::V;
+    using Seen = typename Watch::template Seen<rows, vectors>;
+    static constexpr bool watched = !std::is_same_v<Watch, const NoWatch>;
     using E = Element<V>;
     static constexpr bool packs_itself = PacksItself<Step>;
     static constexpr int width = lanes<V>, columns = width * vectors;
@@ -108,7 +67,7 @@ class TileGemm {
     };
 
   public:
-    TileGemm(const Step& step, const Job& job, std::int64_t chunk, const Block& block)
+    TileGemm(const Step& step, const Job& job, std::int64_t chunk, const Block& block, Watch& watch)
         : step_(step),
           job_(job),
           block_(block),
@@ -122,7 +81,9 @@ class TileGemm {
           b_(column_tiles_ * b_step_ * depth_),
           running_(row_tiles_ * column_tiles_),
           merged_(row_tiles_ * column_tiles_),
-          draws_(step, job) {}
+          draws_(step, job),
+          watch_(watch),
+          seen_(row_tiles_ * column_tiles_) {}
 
     void run() {
         start();
@@ -139,9 +100,9 @@ class TileGemm {
                     const E* a = a_ + i * a_step_ * depth_;
                     draws_.start(job_, chunk_, block_.row_begin + i * rows, first_column(j));
                     if (direct)
-                        terms<true>(a, b, k, end, running_[t], merged_[t]);
+                        terms<true>(a, b, k, end, running_[t], merged_[t], seen_[t]);
                     else
-                        terms<false>(a, b, k, end, running_[t], merged_[t]);
+                        terms<false>(a, b, k, end, running_[t], merged_[t], seen_[t]);
                 }
             }
         }
@@ -188,7 +149,7 @@ class TileGemm {
     // Packing costs as much as a few rows' steps.
     static constexpr bool may_read_directly =
         rows == 1 && !packs_itself &&
-        std::is_same_v<E, std::remove_cvref_t<decltype(std::declval<Job>().b(0, 0))>>;
+        std::is_same_v<const E&, decltype(std::declval<const Job&>().b(0, 0))>;
     Panel panel_in_place(std::int64_t j, std::int64_t k) const {
         if constexpr (may_read_directly)
             return {&job_.b(k, first_column(j)), job_.b.row_stride};
@@ -201,10 +162,12 @@ class TileGemm {
     }
 
     void start() {
-        for (std::int64_t i = 0; i < row_tiles_ * column_tiles_; ++i)
+        for (std::int64_t i = 0; i < row_tiles_ * column_tiles_; ++i) {
             for (int m = 0; m < rows; ++m)
                 for (int v = 0; v < vectors; ++v)
                     running_[i].at[m][v] = merged_[i].at[m][v] = zero();
+            watch_.open(seen_[i]);
+        }
         if (!job_.c.data) return;
         for (std::int64_t m = block_.row_begin; m < block_.row_end; ++m)
             for (std::int64_t n = block_.column_begin; n < block_.column_end; ++n)
@@ -275,12 +238,14 @@ class TileGemm {
         else
             for (std::int64_t k = begin; k < end; ++k) {
                 E* to = panel + (k - begin) * columns;
-                const auto* from = &job_.b(operand_index(k), first);
-                if (job_.b.column_stride == 1)
-                    for (int n = 0; n < valid; ++n) to[n] = step_.pack_b(E(from[n]));
-                else
-                    for (int n = 0; n < valid; ++n)
-                        to[n] = step_.pack_b(E(from[n * job_.b.column_stride]));
+                const std::int64_t row = operand_index(k);
+                auto b = job_.b;
+                if (b.column_stride == 1) {
+                    b.column_stride = 1;  // known to the loop
+                    for (int n = 0; n < valid; ++n) to[n] = step_.pack_b(E(b(row, first + n)));
+                } else {
+                    for (int n = 0; n < valid; ++n) to[n] = step_.pack_b(E(b(row, first + n)));
+                }
                 for (int n = valid; n < columns; ++n) to[n] = E(0);
             }
     }
@@ -294,23 +259,25 @@ class TileGemm {
             for (int n = 0; n < columns; n += side) {
                 E* to = panel + (k - begin) * columns + n;
                 const int depth = int(std::min<std::int64_t>(side, end - k));
-                for (int j = 0; j < side; ++j) {
-                    const auto* from = n + j < valid ? &job_.b(k, first + n + j) : nullptr;
+                auto b = job_.b;
+                b.row_stride = 1;
+                for (int j = 0; j < side; ++j)
                     for (int i = 0; i < depth; ++i)
-                        to[i * columns + j] = from ? step_.pack_b(E(from[i])) : E(0);
-                }
+                        to[i * columns + j] =
+                            n + j < valid ? step_.pack_b(E(b(k + i, first + n + j))) : E(0);
             }
     }
 
     // Terms [begin, end) of the sums of one tile; at the end of each chunk its sum is merged.
     template <bool direct>
     void terms(const E* a, Panel panel, std::int64_t begin, std::int64_t end, Sums& running,
-               Sums& merged) {
+               Sums& merged, Seen& tile_seen) {
         const bool merges = chunk_ < job_.terms;
         const std::int64_t in_a = left_elements(), in_b = right_elements();
         const E* b = panel.data;
         Sums s;
         copy(running, s);
+        Seen seen = tile_seen;
         for (std::int64_t k = begin; k < end;) {
             const std::int64_t stop = std::min(end, (k / chunk_ + 1) * chunk_);
             for (; k < stop; ++k, a += rows * in_a, b += direct ? panel.stride : columns * in_b) {
@@ -326,19 +293,35 @@ class TileGemm {
                     const auto x = left(a + i * in_a);
 #pragma GCC unroll 8
                     for (int j = 0; j < vectors; ++j)
-                        s.at[i][j] = draws_.step(step_, x, y[j], s.at[i][j], i, j);
+                        s.at[i][j] = step(x, y[j], s.at[i][j], seen, i, j);
                 }
             }
             if (merges && (k % chunk_ == 0 || k == job_.terms)) {
                 draws_.advance_merge((k - 1) / chunk_);
                 for (int i = 0; i < rows; ++i)
                     for (int j = 0; j < vectors; ++j) {
-                        merged.at[i][j] = draws_.merge(step_, s.at[i][j], merged.at[i][j], i, j);
+                        merged.at[i][j] = merge(s.at[i][j], merged.at[i][j], seen, i, j);
                         s.at[i][j] = zero();
                     }
             }
         }
+        if constexpr (watched) seen.flush();
         copy(s, running);
+        tile_seen = seen;
+    }
+
+    template <class A, class B>
+    V step(A a, B b, V s, Seen& seen, int i, int j) const {
+        if constexpr (watched)
+            return step_.step(a, b, s, seen, i, j);
+        else
+            return draws_.step(step_, a, b, s, i, j);
+    }
+    V merge(V r, V s, Seen& seen, int i, int j) const {
+        if constexpr (watched)
+            return step_.merge(r, s, seen, i, j);
+        else
+            return draws_.merge(step_, r, s, i, j);
     }
 
     // Vector by vector: a whole struct goes by way of memory.
@@ -349,7 +332,16 @@ class TileGemm {
             for (int j = 0; j < vectors; ++j) to.at[i][j] = from.at[i][j];
     }
 
+    // The outputs of a tile.
+    Block rectangle(std::int64_t t) const {
+        const std::int64_t m = block_.row_begin + t / column_tiles_ * rows;
+        const std::int64_t n = first_column(t % column_tiles_);
+        return {m, std::min(m + rows, block_.row_end), n, std::min(n + columns, block_.column_end)};
+    }
+
     void finish() {
+        for (std::int64_t t = 0; t < row_tiles_ * column_tiles_; ++t)
+            watch_.close(seen_[t], rectangle(t));
         Sums* sums = chunk_ < job_.terms ? merged_ : running_;
         for (std::int64_t i = 0; i < row_tiles_ * column_tiles_; ++i)
             for (auto& row : sums[i].at)
@@ -373,15 +365,32 @@ class TileGemm {
     Scratch<E> a_, b_;
     Scratch<Sums> running_, merged_;
     Draws draws_;
+    Watch& watch_;
+    Scratch<Seen> seen_;
 };
 
 // A block of outputs through the tile that suits its number of rows.
 template <class Step, class Job>
 void run_tiles(const Step& step, const Job& job, std::int64_t chunk, const Block& block) {
+    const NoWatch watch;
     if (block.row_end - block.row_begin <= std::max(1, tile_rows / 4))
-        TileGemm<Step, Job, 1, row_vectors>(step, job, chunk, block).run();
+        TileGemm<Step, Job, 1, row_vectors>(step, job, chunk, block, watch).run();
     else
-        TileGemm<Step, Job, tile_rows, tile_vectors>(step, job, chunk, block).run();
+        TileGemm<Step, Job, tile_rows, tile_vectors>(step, job, chunk, block, watch).run();
+}
+
+// The same under a Watch, which is to see no rows that fill up a tile.
+template <class Step, class Job, class Watch>
+void run_watched(const Step& step, const Job& job, std::int64_t chunk, const Block& block,
+                 Watch& watch) {
+    Block whole = block, rest = block;
+    whole.row_end -= (block.row_end - block.row_begin) % Watch::tile_rows;
+    rest.row_begin = whole.row_end;
+    if (whole.row_begin < whole.row_end)
+        TileGemm<Step, Job, Watch::tile_rows, tile_vectors, Watch>(step, job, chunk, whole, watch)
+            .run();
+    if (rest.row_begin < rest.row_end)
+        TileGemm<Step, Job, 1, row_vectors, Watch>(step, job, chunk, rest, watch).run();
 }
 
 }  // namespace

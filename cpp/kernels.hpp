@@ -15,9 +15,11 @@
 // philox_blocks: words[4 * i ...] = Philox of counters[4 * i ...] under keys[2 * i ...].
 // random_lanes:  `count` draws of 32, 16, 8 or 1 bits from draw number `first` on, in elements of
 //                4, 2, 1 or 1 bytes.
-// quantize, decode, quantize_fixed: elements [begin, end) of the job; why an input failed. *_narrow:
-//                the same bits for most formats within float32 (quantize.hpp), several times faster.
-// gemm_*: one rectangle of outputs. estimate_gradient: adds the
+// quantize, decode, quantize_fixed: elements [begin, end) of the job; why an input failed.
+// *_narrow:
+//                the same bits for most formats within float32 (quantize.hpp), several times
+//                faster.
+// gemm_*: one rectangle of outputs, and its events. estimate_gradient: adds the
 //                part of a rectangle (rows of `lane`, rows of `other`) to the gradient.
 // passing_terms: which terms of a rectangle of truncating chains let their gradient pass.
 // sum_gradient:  adds the terms of a rectangle that pass to the gradient, those of the words
@@ -42,6 +44,8 @@
                                       const Block& block, EventTotals& totals))                      \
     KERNEL(bool, fused_multiply_adds, ())                                                            \
     KERNEL(void, gemm_truncate, (const FloatJob& job, const FloatTile& tile, const Block& block))    \
+    KERNEL(void, gemm_truncate_events, (const FloatJob& job, const FloatTile& tile,                  \
+                                        const Block& block, EventTotals& totals))                    \
     KERNEL(void, gemm_nearest, (const FloatJob& job, const FloatTile& tile, const Block& block))     \
     KERNEL(void, gemm_odd, (const FloatJob& job, const FloatTile& tile, const Block& block))         \
     KERNEL(void, gemm_odd64, (const FloatJob& job, const FloatTile& tile, const Block& block))       \
@@ -53,6 +57,8 @@
                               const Block& block))                                                   \
     KERNEL(void, gemm_dot8, (const IntegerJob& job, const IntegerTile& tile,                         \
                              const Block& block))                                                    \
+    KERNEL(void, gemm_integer_events, (const IntegerJob& job, const IntegerTile& tile,               \
+                                       const Block& block, EventTotals& totals))                     \
     KERNEL(void, estimate_gradient, (const GradientJob& job, const FloatDatapath& datapath,          \
                                      const Block& block))                                            \
     KERNEL(void, passing_terms, (const GradientJob& job, const FloatDatapath& datapath,              \

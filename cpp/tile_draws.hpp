@@ -112,5 +112,61 @@ class TileDraws {
     Lanes lanes_[rows][vectors];
 };
 
+// What a Step gets besides its numbers: nothing, or random bits.
+template <class Step, int rows, int vectors>
+struct NoDraws {
+    using V = typename Step::V;
+    template <class Job>
+    NoDraws(const Step&, const Job&) {}
+    template <class Job>
+    void start(const Job&, std::int64_t, std::int64_t, std::int64_t) {}
+    void advance(std::int64_t) {}
+    void advance_merge(std::int64_t) {}
+    template <class A, class B>
+    V step(const Step& step, A a, B b, V s, int, int) const {
+        return step.step(a, b, s);
+    }
+    V merge(const Step& step, V r, V s, int, int) const { return step.merge(r, s); }
+};
+
+template <class Step, int rows, int vectors>
+class StepDraws {
+    using V = typename Step::V;
+    using Draws = TileDraws<BitsOf<V>, rows, vectors>;
+
+  public:
+    template <class Job>
+    StepDraws(const Step& step, const Job& job)
+        : product_(job.random, 3 * job.random.call, step.product_random_bits()),
+          sum_(job.random, 3 * job.random.call + 1, step.sum_random_bits()),
+          merge_(job.random, 3 * job.random.call + 2, step.sum_random_bits()) {}
+
+    template <class Job>
+    void start(const Job& job, std::int64_t chunk, std::int64_t m, std::int64_t n) {
+        const std::uint64_t first = job.first_output + std::uint64_t(job.place(m, n));
+        for (Draws* draws : {&product_, &sum_})
+            draws->start(first, job.out_row_stride, job.out_column_stride, job.terms);
+        merge_.start(first, job.out_row_stride, job.out_column_stride,
+                     (job.terms + chunk - 1) / std::max<std::int64_t>(chunk, 1));
+    }
+    void advance(std::int64_t k) {
+        product_.advance(k);
+        sum_.advance(k);
+    }
+    void advance_merge(std::int64_t chunk) { merge_.advance(chunk); }
+    V step(const Step& step, V a, V b, V s, int i, int j) const {
+        return step.step(a, b, s, product_.draw(i, j), sum_.draw(i, j));
+    }
+    V merge(const Step& step, V r, V s, int i, int j) const {
+        return step.merge(r, s, merge_.draw(i, j));
+    }
+
+  private:
+    Draws product_, sum_, merge_;
+};
+
+template <class Step>
+concept DrawingStep = requires { requires Step::draws; };
+
 }  // namespace
 }  // namespace abcdeep

@@ -1,5 +1,4 @@
-// Truncating float accumulators: binary32 rounding toward zero, then a mask (docs/exactness.md,
-// fact A).
+// Truncating float accumulators in binary32.
 #include "kernels.hpp"
 #include "truncate_step.hpp"
 

@@ -115,7 +115,8 @@ def _float_struct_quantizer(q: Quantizer) -> _core.Quantizer:
     return float_quantizer(q.format, q.rounding, q.overflow, q.underflow, nan_to, q.bits, q.rule)
 
 
-def _saturates_at_largest(q: Quantizer) -> bool:
+def saturates_at_largest(q: Quantizer) -> bool:
+    """Return whether a number as large as the largest is an overflow."""
     # LBA: |x| >= R_OF is an overflow (docs/accumulators.md, Events)
     form = q.format
     return isinstance(form, FloatFormat) and form.code0 == "ordinary" and form.specials == "none"
@@ -179,9 +180,9 @@ def _compile(datapath: Datapath, terms: int) -> Compiled:
     d.product_exact = datapath.product is None
     if datapath.product is not None:
         d.product = _float_struct_quantizer(datapath.product)
-        d.product_overflow_at_largest = _saturates_at_largest(datapath.product)
-    d.accumulator_overflow_at_largest = _saturates_at_largest(accumulator)
-    d.merge_overflow_at_largest = _saturates_at_largest(merge_quantizer)
+        d.product_overflow_at_largest = saturates_at_largest(datapath.product)
+    d.accumulator_overflow_at_largest = saturates_at_largest(accumulator)
+    d.merge_overflow_at_largest = saturates_at_largest(merge_quantizer)
     d.group, d.chunk = group, chunk
     d.merge_exact = merge == "exact"
     d.merge_order = MERGE_ORDERS.index(datapath.merge_order)

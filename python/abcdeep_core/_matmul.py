@@ -21,6 +21,7 @@ from ._gemm import (
     compile_datapath,
     random_address,
 )
+from ._plan_events import plan_integer_events
 from ._plan_float import look_at, plan_float
 from ._plan_integer import plan_integer
 from ._quantize import quantize
@@ -244,6 +245,8 @@ def gemm(
     seed, stream, call = random_address(compiled, address)
     workers = check_threads(threads)
     given = {"a": a, "b": b} if given is None else given
+    if per_output and level:
+        path = "lanes"
     plan, tile = plan_gemm(datapath, compiled, a, b, c is not None, level, workers, given, path)
     outputs = int(np.prod(batch)) * rows * columns
     dtype = compiled.out_dtype
@@ -305,18 +308,19 @@ def plan_gemm(
     """Return the kernel that would run, and its parameters; checks that operands are finite."""
     tile: Tile | None
     if datapath.is_integer:
-        plan, tile = plan_integer(datapath, compiled.chunk, a, b, has_addend, path)
+        if level:
+            plan, tile = plan_integer_events(datapath, compiled.chunk, a, b, has_addend)
+        else:
+            plan, tile = plan_integer(datapath, compiled.chunk, a, b, has_addend, path)
     else:
         summaries = [_summary(operand, threads) for operand in (a, b)]
         operands = look_at(summaries)
         if not operands.finite:
             for name, operand in given.items():
                 check_finite(name, operand, compiled.nan_format)
-        plan, tile = plan_float(datapath, compiled.chunk, a.shape[-1], operands, has_addend)
-        if compiled.calls is not None and tile is not None and not has_addend:
+        plan, tile = plan_float(datapath, compiled.chunk, a.shape[-1], operands, has_addend, level)
+        if compiled.calls is not None and tile is not None and not has_addend and not level:
             compiled.calls.add(summaries[0], summaries[1], plan.path, tile)
-    if level:
-        plan, tile = Plan("lanes", "events"), None
     if path == "lanes":
         plan, tile = Plan("lanes", "forced"), None
     elif path is not None and path != plan.path:

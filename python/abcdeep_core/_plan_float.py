@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _core
 from ._float_format import FloatFormat
+from ._gemm import saturates_at_largest
 from ._quantizer import float_quantizer, stochastic_rule
 from .datapath import Datapath, Quantizer
 from .plan import PathError, Plan, need
@@ -48,15 +49,25 @@ def look_at(summaries: list[tuple[int, int, int]]) -> Operands:
 
 
 def plan_float(
-    datapath: Datapath, chunk: int, terms: int, operands: Operands, has_addend: bool
+    datapath: Datapath,
+    chunk: int,
+    terms: int,
+    operands: Operands,
+    has_addend: bool,
+    level: int = 0,
 ) -> tuple[Plan, _core.FloatTile | None]:
-    """Return the plan of a float product without events, and the parameters of its fast kernel."""
+    """Return the plan of a float product, and the parameters of its fast kernel.
+
+    `level` is that of `abcdeep_core._matmul.event_level`.
+    """
     reasons = []
     for name, path in _PATHS.items():
         try:
             _check_chain(datapath, chunk)
             found = path(datapath, chunk, terms, operands, has_addend)
             found.tile.chunk = chunk
+            if level:
+                found.watch(level)
             return Plan(name, found.reason), found.tile
         except PathError as why:
             reasons.append(f"{name}: {why}")
@@ -102,6 +113,10 @@ class _Native:
         self.tile.product_exact = d.product is None
         fused = not self.tile.product_exact or _core.has_fused_multiply_add()
         need(fused, "no fused multiply-add")
+
+    def watch(self, level: int) -> None:
+        """Prepare for events."""
+        raise PathError("it counts no events")
 
 
 class _Scaled:
@@ -158,6 +173,10 @@ class _Scaled:
     def _choose(self, chunk: int, terms: int) -> None:
         """Check what this path needs besides, and set the scales."""
         raise NotImplementedError
+
+    def watch(self, level: int) -> None:
+        """Prepare for events."""
+        raise PathError("it counts no events")
 
     def _check(self, q: Quantizer) -> FloatFormat:
         form = q.format
@@ -241,6 +260,50 @@ class _Truncate(_Scaled):
             x86 = platform.machine() in ("x86_64", "AMD64")
             need(x86, "the processor flushes before rounding")
         self._flush_with_hardware()
+
+    def watch(self, level: int) -> None:
+        """Say where overflow begins, and what tells whether float32 holds an exact sum."""
+        tile, operands, bits = self.tile, self.operands, self.bits
+        need(not tile.nearest, "no events of fp32_mask")
+        tile.sum_overflow_at_largest = saturates_at_largest(self.accumulator)
+        tile.product_overflow_at_largest = self.product is not None and saturates_at_largest(
+            self.product
+        )
+        for form, emin, at_largest in (
+            (self.form, self.sum_emin, tile.sum_overflow_at_largest),
+            (self.product_form, self.product_emin, tile.product_overflow_at_largest),
+        ):
+            visible = at_largest or form.emax - emin < self.largest - self.smallest
+            need(visible, "float32 saturates before an overflow is seen")
+        tile.largest_term = operands.largest_product
+        tile.lowest_term, tile.term_bits = operands.lowest, operands.bits - 1
+        if self.product is not None:
+            tile.largest_term = min(tile.largest_term, self.product_form.max)
+            tile.lowest_term = max(tile.lowest_term, self.product_emin - bits)
+            tile.term_bits = bits
+        tile.lowest_term += tile.sum_scale
+        tile.lowest_sum = self.sum_emin - bits + tile.sum_scale
+        if level > 1:
+            self._widen()
+
+    def _widen(self) -> None:
+        """Check that terms and sums times 2^32 are normal float32 numbers of few bits."""
+        operands, most = self.operands, self.largest - 1 - 32
+        need(self.bits <= 22, "more than 22 mantissa bits")
+        for form, emin in (
+            (self.form, self.sum_emin),
+            (self.product_form, self.product_emin),
+        ):
+            need(form.emax - emin + self.smallest + 8 <= most, "the range is too wide")
+        if self.product is None:
+            need(operands.bits <= self.bits + 1, "terms have more bits than sums")
+            need(sum(operands.exponents) >= self.sum_emin - 32, "terms are too small")
+            scaled = (
+                (operands.largest[0], self.tile.scale_a),
+                (operands.largest_product, self.tile.sum_scale),
+            )
+            for number, scale in scaled:
+                need(int(np.frexp(number)[1]) + scale <= most, "terms are too large")
 
 
 class _Nearest(_Scaled):

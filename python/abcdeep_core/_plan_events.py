@@ -1,0 +1,50 @@
+"""The fast kernel of an integer product with events, and the condition that permits it."""
+
+from __future__ import annotations
+
+from . import _core
+from ._arrays import Array
+from ._fixed_format import FixedFormat
+from .datapath import Datapath
+from .plan import PathError, Plan, need
+
+
+def plan_integer_events(
+    datapath: Datapath, chunk: int, a: Array, b: Array, has_addend: bool
+) -> tuple[Plan, _core.IntegerTile | None]:
+    """Return the plan of an integer product with events, and its fast kernel's parameters.
+
+    Every step counts: the order of terms, groups and chunks matters to sums that wrap as well.
+    """
+    assert datapath.accumulator is not None
+    form = datapath.accumulator.format
+    assert isinstance(form, FixedFormat)
+    overflow = form.resolved_overflow(datapath.accumulator.overflow)
+    tile = _core.IntegerTile()
+    tile.bits, tile.is_signed, tile.chunk = form.bits, form.signed, chunk
+    tile.saturate = overflow != "wrap"
+    try:
+        need(datapath.product is None, "products are rounded")
+        need(datapath.step == "chain", f"step is {datapath.step}")
+        wraps = overflow == "wrap" and form.wrap_bits == 0
+        need(wraps or overflow in ("saturate", "saturate_symmetric"), f"overflow is {overflow}")
+        if chunk:
+            same = datapath.merge in ("same", datapath.accumulator)
+            need(same, "chunks merge with another quantiser")
+            need(datapath.merge_order == "forward", f"merge_order is {datapath.merge_order}")
+        need(not has_addend, "exact sums that do not start at zero")
+        tile.highest = form.max_code
+        tile.lowest = (
+            -form.max_code if overflow == "saturate_symmetric" and form.signed else form.min_code
+        )
+        product, magnitude = _largest(a) * _largest(b), max(tile.highest, -tile.lowest)
+        need(max(product, magnitude) + magnitude < 1 << 31, "a sum may need 33 bits")
+        inside = a.shape[-1] * product + tile.highest - tile.lowest < (1 << 32) - 1
+        need(inside, "exact sums may need 33 bits")
+        return Plan("integer", "no sum before its limit leaves 32 bits"), tile
+    except PathError as why:
+        return Plan("lanes", f"integer: {why}"), None
+
+
+def _largest(x: Array) -> int:
+    return max(int(x.max(initial=0)), -int(x.min(initial=0)))
