@@ -20,14 +20,14 @@ class FloatEnvironment {
   public:
     FloatEnvironment(FloatRounding rounding, bool flush_to_zero) {
 #if defined(__x86_64__)
-        // MXCSR: 0x1f80 masks every exception, bits 13-14 round, 0x8000 flushes results (FTZ) and
-        // 0x0040 operands (DAZ).
+        // MXCSR: 0x1f80 masks every exception, bits 13-14 round, 0x8000 flushes results (FTZ), not
+        // operands: float32's subnormal numbers may be widened.
         saved_ = _mm_getcsr();
         std::uint32_t state = 0x1f80u;
         state |= rounding == FloatRounding::toward_zero ? 0x6000u
                  : rounding == FloatRounding::upward    ? 0x4000u
                                                         : 0u;
-        state |= flush_to_zero ? 0x8040u : 0u;
+        state |= flush_to_zero ? 0x8000u : 0u;
         barrier();
         _mm_setcsr(state);
         barrier();

@@ -75,5 +75,5 @@ def test_random_datapaths_take_every_path():
         for _ in range(150):
             datapath, a, b, _ = random_case(rng, kind)
             paths[datapath.plan(a, b).path] += 1
-    assert set(paths) == {"truncate", "nearest", "odd", "native", "lanes"}
+    assert set(paths) == {"truncate", "nearest", "odd", "odd64", "native", "lanes"}
     assert min(paths.values()) >= 3

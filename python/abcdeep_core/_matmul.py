@@ -174,7 +174,12 @@ def _repeat_plan(
     workers = 0 if threads is None else check_threads(threads)
     if out is None:
         out = np.empty((a.shape[0], b.shape[1]), _FLOAT32)
-    elif type(out) is not np.ndarray or out.dtype is not _FLOAT32 or not out.flags.carray:
+    elif (
+        type(out) is not np.ndarray
+        or out.dtype is not _FLOAT32
+        or out.ndim != 2
+        or not out.flags.carray
+    ):
         return None
     return out if compiled.calls.run(a, b, out, workers) else None
 

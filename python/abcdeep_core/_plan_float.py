@@ -15,6 +15,7 @@ from .datapath import Datapath, Quantizer
 from .plan import PathError, Plan, need
 
 _NONFINITE = 0x7F800000
+_X86 = platform.machine() in ("x86_64", "AMD64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +191,7 @@ class _Scaled:
         return form
 
     def _emin(self, q: Quantizer, form: FloatFormat) -> int:
-        return min(form.emin, self.smallest) if _underflow(q, form) == "off" else form.emin
+        return min(form.emin, -126) if _underflow(q, form) == "off" else form.emin
 
     def _is_identity(self, q: Quantizer, form: FloatFormat) -> bool:
         """Whether no product of these operands is rounded."""
@@ -257,8 +258,7 @@ class _Truncate(_Scaled):
             off = any(q.underflow == "off" for q in quantizers)
             need(tile.flush and not off, "fp32_mask without a threshold")
             # elsewhere a result is flushed by its size before rounding
-            x86 = platform.machine() in ("x86_64", "AMD64")
-            need(x86, "the processor flushes before rounding")
+            need(_X86, "the processor flushes before rounding")
         self._flush_with_hardware()
 
     def watch(self, level: int) -> None:
@@ -393,6 +393,11 @@ class _Odd(_Scaled):
             same = finite == overflow_value(sums, of_infinity=True)
             need(same, "infinite products propagate, but sums saturate")
         self._flush_with_hardware()
+        if self.tile.flush:
+            # float32 results are flushed on the way out; elsewhere operands on the way in as well
+            need(self.sum_emin >= -126, "results below 2^-126")
+            normal = min(self.operands.exponents) >= -126
+            need(normal or _X86, "an operand holds subnormal numbers")
         self._check_random_bits()
         tile = self.tile
         tile.nearest = all(q.rounding == "nearest_even" for q in (sums, products or sums))
