@@ -15,6 +15,7 @@ from .datapath import Datapath, Quantizer
 from .plan import PathError, Plan, need
 
 _NONFINITE = 0x7F800000
+_SMALLEST_SUBNORMAL = -149
 _X86 = platform.machine() in ("x86_64", "AMD64")
 
 
@@ -39,7 +40,8 @@ def look_at(summaries: list[tuple[int, int, int]]) -> Operands:
     for most, least_less_one, significand in summaries:
         largest.append(float(np.uint32(min(most, _NONFINITE)).view(np.float32)))
         least = least_less_one + 1
-        exponents.append((least >> 23) - 127 if least <= most else 0)
+        exponent = (least >> 23) - 127 if least >> 23 else _SMALLEST_SUBNORMAL
+        exponents.append(exponent if least <= most else 0)
         trailing_zeros = (significand & -significand).bit_length() - 1 if significand else 23
         bits.append(24 - trailing_zeros)
     finite = all(most < _NONFINITE for most, _, _ in summaries)
