@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -22,9 +23,9 @@ BENCHES = {
     "random": bench_random.cases,
 }
 SIGNIFICANT = 0.1  # a change of the ratio by less than this share is noise
-HEADER = ("case", "shape", "isa", "thr", "G/s", "ratio", "target", "Eigen", "path")
-WIDTHS = (55, 14, 10, 3, 8, 6, 6, 6, 8)
-LEFT = (0, 1, 2, 8)  # columns of words
+HEADER = ("case", "shape", "isa", "thr", "G/s", "ratio", "target", "ceil", "here", "Eigen", "path")
+WIDTHS = (55, 14, 10, 3, 8, 6, 6, 6, 6, 6, 9)
+LEFT = (0, 1, 2, 10)  # columns of words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{machine['cpu']}; {' '.join(machine['flags'])}")
     print(f"NumPy {machine['numpy']}, BLAS: {machine['numpy_blas']}")
     print("ratio: against the baseline named at the right, same threads, same run. Eigen: against")
-    print("the in-process float32 GEMM of the same instruction set.")
+    print("the in-process float32 GEMM of the same instruction set. ceil: the ratio of the row's")
+    print("steps alone, in registers. here: the target, lowered as much as ceil is below that of a")
+    print("processor with four 512-bit pipes, for which targets are stated.")
     print(line(HEADER) + "  against" + ("" if not previous else "; then -> now"))
     cases: dict[str, Case] = {}
     rows: list[Row] = []
@@ -59,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append(row)
             rows = with_relative_targets(rows, cases)
             print(text(rows[-1]) + change(rows[-1], previous), flush=True)
+    if options.markdown is not None:
+        options.markdown.write_text(markdown(machine, rows))
     if options.json is not None:
         report = {"machine": machine, "rows": [dataclasses.asdict(row) for row in rows]}
         options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -74,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--size", type=positive, default=1024, help="side of the matrices")
     result.add_argument("--repeats", type=positive, default=5)
     result.add_argument("--json", type=Path, help="write the rows to this file")
+    result.add_argument("--markdown", type=Path, help="write the table to this file as a page")
     result.add_argument("--compare", type=Path, help="an earlier --json file")
     result.add_argument("--quick", action="store_true", help="tiny sizes: does everything run?")
     return result
@@ -123,7 +129,7 @@ def text(row: Row) -> str:
     def number(value: float | None) -> str:
         return "" if value is None else f"{value:.2f}"
 
-    mark = "" if row.target is None or row.ratio >= row.target else " <"
+    mark = "" if row.target_here is None or row.ratio >= row.target_here else " <"
     cells = (
         row.name,
         row.shape,
@@ -132,10 +138,46 @@ def text(row: Row) -> str:
         f"{row.speed / 1e9:.3f}",
         number(row.ratio),
         number(row.target),
+        number(row.ceiling_ratio),
+        number(row.target_here),
         number(row.yardstick_ratio),
         row.path,
     )
     return f"{line(cells)}  {row.baseline}{mark}"
+
+
+def markdown(machine: dict[str, Any], rows: Sequence[Row]) -> str:
+    """Return the rows as a page of the documentation."""
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.2f}"
+
+    lines = [
+        "# One run of the bench",
+        "",
+        f"{machine['cpu']} ({' '.join(machine['flags'])}), {machine['numpy_blas']}; written by",
+        "`python -m bench --markdown docs/bench.md`. [Performance](performance.md) says what the",
+        "columns mean.",
+        "",
+        "| case | set | threads | G/s | ratio | target | ceil | here | path | against |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        missed = row.target_here is not None and row.ratio < row.target_here
+        cells = (
+            f"{row.name}, {row.shape}",
+            row.isa,
+            str(row.threads),
+            f"{row.speed / 1e9:.2f}",
+            f"**{number(row.ratio)}**" if missed else number(row.ratio),
+            number(row.target),
+            number(row.ceiling_ratio),
+            number(row.target_here),
+            row.path,
+            row.baseline,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "Bold: below the target for this processor.", ""])
 
 
 def change(row: Row, previous: dict[tuple[str, str, int], Row]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,17 @@ import numpy as np
 
 import abcdeep_core as ab
 from abcdeep_core import _core
+from abcdeep_core._gemm import as_operand, compile_datapath
+from abcdeep_core._matmul import plan_gemm
 
 from .measure import Case, Run, Settings, targets
+
+# Multiplications and all vector operations of one step, and the terms in it, by instruction set:
+# docs/performance.md, "What bounds the speed". Four pipes, two of which multiply.
+Step = tuple[float, float, int]
+ELEMENT_BYTES = {"integer16": 2, "odd64": 8}
+BASELINE = 0.93 * 16  # multiply-accumulates a cycle of an AVX2 float32 product
+CEILING_TERMS = 20_000
 
 SQUARE = "LBA M7E4, data that cannot overflow"
 LBA = ab.lba_accumulator(7, 4, bias=10, product_bias=12, chunk=16)
@@ -60,15 +69,49 @@ class Operands:
         matmul: Any = ab.matmul
         return partial(matmul, *pair, datapath, **({"threads": self.threads} | options))
 
+    def ceiling(self, pair: Pair, datapath: ab.Datapath, step: Mapping[str, Step]) -> Any:
+        """Return the fields of a case that say how fast its steps alone are."""
+        isa = ab.isa_info()["selected"]
+        if isa not in step:
+            return {}
+        a, b = (as_operand("ab"[i], x, datapath) for i, x in enumerate(pair))
+        compiled = compile_datapath(datapath, a.shape[1])
+        plan, tile = plan_gemm(datapath, compiled, a, b, False, 0, 0, {})
+        gemm: Any = _core.IntegerGemm() if datapath.is_integer else _core.FloatGemm()
+        vector = {"x86-64-v4": 64, "x86-64-v3": 32}[isa]
+        element = ELEMENT_BYTES.get(plan.path, 4)
+        rows, columns = vector // 8, 2 * vector // element
+        out = np.empty((rows, columns), np.int32 if datapath.is_integer else np.float32)
+        gemm.set_output(out, 1, rows, columns, CEILING_TERMS)
+        expected = {
+            name: bytes_ / element * terms / max(multiplies / 2, operations / 4) / BASELINE
+            for (name, (multiplies, operations, terms)), bytes_ in zip(
+                sorted(step.items()), (32, 64), strict=True
+            )
+        }
+        return {
+            "ceiling_run": lambda: (getattr(gemm, f"run_{plan.path}")(tile, 1), out),
+            "ceiling_work": rows * columns * CEILING_TERMS * step[isa][2],
+            "ceiling": expected,
+        }
+
     def case(
-        self, name: str, pair: Pair, datapath: ab.Datapath, options: Any = None, **fields: Any
+        self,
+        name: str,
+        pair: Pair,
+        datapath: ab.Datapath,
+        options: Any = None,
+        step: Mapping[str, Step] | None = None,
+        **fields: Any,
     ) -> Case:
         m, n, k = self.shape
+        if step is not None:
+            fields |= self.ceiling(pair, datapath, step)
         defaults: dict[str, Any] = {
             "baseline_run": self.numpy,
             "baseline": "NumPy float32 matmul",
             "yardstick_run": self.eigen,
-            "path": "" if options and "seed" in options else datapath.plan(*pair).path,
+            "path": datapath.plan(*pair).path,
             "run": self.emulated(pair, datapath, **(options or {})),
             "shape": f"{m}x{n}x{k}",
         }
@@ -104,24 +147,42 @@ def cases(settings: Settings) -> Iterator[Case]:
     yield from shape_cases(square.full, size, threads)
 
 
+def steps(avx512: Step, avx2: Step) -> dict[str, Step]:
+    return {"x86-64-v4": avx512, "x86-64-v3": avx2}
+
+
 def float_cases(square: Squares) -> Iterator[Case]:
-    yield square.case(SQUARE, "small", LBA, targets=targets(0.7, 0.35))
     yield square.case(
-        "LBA M7E4, exact products (E4M3 operands)", "e4m3", LBA, targets=targets(1.3, 0.65)
+        SQUARE, "small", LBA, step=steps((2, 4, 1), (2, 4, 1)), targets=targets(0.7, 0.35)
     )
-    yield square.case("LBA M7E4, data that overflow", "large", LBA, targets=targets(0.45, 0.2))
+    yield square.case(
+        "LBA M7E4, exact products (E4M3 operands)",
+        "e4m3",
+        LBA,
+        step=steps((1, 2, 1), (1, 2, 1)),
+        targets=targets(1.3, 0.65),
+    )
+    yield square.case(
+        "LBA M7E4, data that overflow",
+        "large",
+        LBA,
+        step=steps((2, 6, 1), (2, 8, 1)),
+        targets=targets(0.45, 0.2),
+    )
     mask = ab.lba_accumulator(7, 4, arithmetic="fp32_mask")
     yield square.case("LBA M7E4, fp32_mask", "small", mask)
     yield square.case(
         "float accumulator fp16, nearest_even, rounded products",
         "small",
         ab.float_accumulator("fp16", product="fp16"),
+        step=steps((4, 11, 1), (4, 11, 1)),
         targets=targets(0.25, 0.15),
     )
     yield square.case(
         "float accumulator E8M21, nearest_even, exact products",
         "small",
         ab.float_accumulator(ab.FloatFormat(exponent_bits=8, mantissa_bits=21)),
+        step=steps((2, 8, 1), (2, 12, 1)),
         targets=targets(0.15, 0.06),
     )
     for bits in (8, 16):
@@ -142,6 +203,7 @@ def integer_cases(square: Squares) -> Iterator[Case]:
             f"integer wrap, int8, P = {bits}",
             "int8",
             ab.integer_accumulator(bits),
+            step=steps((1, 1, 4) if vnni else (1, 2, 2), (1, 2, 2)),
             targets=targets(5.0 if vnni else 1.5, 1.5),
         )
     for bits, goal in ((16, targets(1.8, 0.9)), (12, targets(1.3, 0.6))):
@@ -149,12 +211,14 @@ def integer_cases(square: Squares) -> Iterator[Case]:
             f"integer saturate, int8, P = {bits}",
             "int8",
             ab.integer_accumulator(bits, "saturate"),
+            step=steps(*[(1, 2 if bits == 16 else 3, 1)] * 2),
             targets=goal,
         )
     yield square.case(
         "integer saturate, int8, P = 24, group 4",
         "int8",
         ab.integer_accumulator(24, "saturate", group=4),
+        step=steps((1, 4, 4) if vnni else (2, 6, 4), (2, 6, 4)),
         targets=targets(0.8, 0.4),
     )
 

@@ -49,6 +49,10 @@ class Case:
         What the ratio is against.
     yardstick_run : callable, optional
         The same product by the in-process Eigen kernel of the instruction set in use.
+    ceiling_run, ceiling_work : callable, float
+        The steps of one register tile with operands in registers, and the work of that call.
+    ceiling : mapping of instruction set to ratio
+        What that is, by counting operations, of the baseline on a processor of four 512-bit pipes.
     targets : mapping of instruction set to ratio
         The ratios aimed at.
     target_of : (str, float), optional
@@ -66,6 +70,9 @@ class Case:
     baseline_run: Run
     baseline: str
     yardstick_run: Run | None = None
+    ceiling_run: Run | None = None
+    ceiling_work: float = 0.0
+    ceiling: Mapping[str, float] = dataclasses.field(default_factory=dict)
     targets: Mapping[str, float] = dataclasses.field(default_factory=dict)
     target_of: tuple[str, float] | None = None
     path: str = ""
@@ -86,8 +93,17 @@ class Row:
     baseline: str
     yardstick_ratio: float | None
     target: float | None
+    ceiling_ratio: float | None
+    expected_ceiling: float | None
     path: str
     shape: str
+
+    @property
+    def target_here(self) -> float | None:
+        """The target, at the same share of the ceiling where this processor's is lower."""
+        if self.target is None or self.ceiling_ratio is None or self.expected_ceiling is None:
+            return self.target
+        return self.target * min(1.0, self.ceiling_ratio / self.expected_ceiling)
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -106,14 +122,12 @@ def measure(case: Case, isa: str, threads: int, *, repeats: int, sample: float) 
     take `sample` seconds.
     """
     runs = [case.run, case.baseline_run]
-    if case.yardstick_run is not None:
-        runs.append(case.yardstick_run)
-    calls = [_calls(run, sample) for run in runs]
-    samples: list[list[float]] = [[] for _ in runs]
-    for _ in range(repeats):
-        for run, count, times in zip(runs, calls, samples, strict=True):
-            times.append(_time(run, count))
-    seconds, baseline, *yardstick = (statistics.median(times) for times in samples)
+    optional = [run for run in (case.yardstick_run, case.ceiling_run) if run is not None]
+    runs += optional
+    samples = time_in_turn(runs, repeats, sample)
+    seconds, baseline, *others = (statistics.median(times) for times in samples)
+    yardstick = others.pop(0) if case.yardstick_run is not None else None
+    ceiling = others.pop(0) if case.ceiling_run is not None else None
     return Row(
         name=case.name,
         isa=isa,
@@ -123,11 +137,23 @@ def measure(case: Case, isa: str, threads: int, *, repeats: int, sample: float) 
         unit=case.unit,
         ratio=baseline / seconds,
         baseline=case.baseline,
-        yardstick_ratio=yardstick[0] / seconds if yardstick else None,
+        yardstick_ratio=yardstick / seconds if yardstick else None,
         target=case.targets.get(isa),
+        ceiling_ratio=case.ceiling_work / ceiling / (case.work / baseline) if ceiling else None,
+        expected_ceiling=case.ceiling.get(isa),
         path=case.path,
         shape=case.shape or str(int(case.work)),
     )
+
+
+def time_in_turn(runs: Sequence[Run], repeats: int, sample: float) -> list[list[float]]:
+    """Return the times of each run, `repeats` of them, each of as many calls as take `sample`."""
+    calls = [_calls(run, sample) for run in runs]
+    samples: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for run, count, times in zip(runs, calls, samples, strict=True):
+            times.append(_time(run, count))
+    return samples
 
 
 def _time(run: Run, count: int) -> float:

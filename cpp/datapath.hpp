@@ -134,7 +134,8 @@ struct GemmJob {
     }
     // Outputs (m, n), (m, n + 1), ...
     template <class Value>
-    [[gnu::always_inline]] void write(std::int64_t m, std::int64_t n, std::int64_t count, const Value* values) const {
+    [[gnu::always_inline]] void write(std::int64_t m, std::int64_t n, std::int64_t count,
+                                      const Value* values) const {
         const std::int64_t at = place(m, n), stride = out_column_stride;
         if (wide_out)
             for (std::int64_t j = 0; j < count; ++j)

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "float_environment.hpp"
-#include "gemm_tile.hpp"
+#include "run_tiles.hpp"
 
 namespace abcdeep {
 namespace {

@@ -147,9 +147,9 @@ class TileGemm {
     std::int64_t first_column(std::int64_t j) const { return block_.column_begin + j * columns; }
 
     // Packing costs as much as a few rows' steps.
-    static constexpr bool may_read_directly =
-        rows == 1 && !packs_itself &&
-        std::is_same_v<const E&, decltype(std::declval<const Job&>().b(0, 0))>;
+    static constexpr bool operands_are_elements =
+        !packs_itself && std::is_same_v<const E&, decltype(std::declval<const Job&>().b(0, 0))>;
+    static constexpr bool may_read_directly = rows == 1 && operands_are_elements;
     Panel panel_in_place(std::int64_t j, std::int64_t k) const {
         if constexpr (may_read_directly)
             return {&job_.b(k, first_column(j)), job_.b.row_stride};
@@ -250,18 +250,25 @@ class TileGemm {
             }
     }
 
-    // Of columns whose terms lie side by side: small squares, so that both sides stay in the cache.
+    // Of columns whose terms lie side by side, in squares.
     void pack_transposed(E* panel, std::int64_t first, int valid, std::int64_t begin,
                          std::int64_t end) {
-        constexpr int side = 2 * width;
-        static_assert(columns % side == 0);
-        for (std::int64_t k = begin; k < end; k += side)
-            for (int n = 0; n < columns; n += side) {
+        auto b = job_.b;
+        b.row_stride = 1;  // known to the loops
+        for (std::int64_t k = begin; k < end; k += width)
+            for (int n = 0; n < columns; n += width) {
                 E* to = panel + (k - begin) * columns + n;
-                const int depth = int(std::min<std::int64_t>(side, end - k));
-                auto b = job_.b;
-                b.row_stride = 1;
-                for (int j = 0; j < side; ++j)
+                const int depth = int(std::min<std::int64_t>(width, end - k));
+                if constexpr (operands_are_elements)
+                    if (depth == width && n + width <= valid) {
+                        V square[width];
+                        for (int j = 0; j < width; ++j) square[j] = load<V>(&b(k, first + n + j));
+                        transpose(square);
+                        for (int i = 0; i < width; ++i)
+                            store(to + i * columns, step_.pack_b(square[i]));
+                        continue;
+                    }
+                for (int j = 0; j < width; ++j)
                     for (int i = 0; i < depth; ++i)
                         to[i * columns + j] =
                             n + j < valid ? step_.pack_b(E(b(k + i, first + n + j))) : E(0);
@@ -368,30 +375,6 @@ class TileGemm {
     Watch& watch_;
     Scratch<Seen> seen_;
 };
-
-// A block of outputs through the tile that suits its number of rows.
-template <class Step, class Job>
-void run_tiles(const Step& step, const Job& job, std::int64_t chunk, const Block& block) {
-    const NoWatch watch;
-    if (block.row_end - block.row_begin <= std::max(1, tile_rows / 4))
-        TileGemm<Step, Job, 1, row_vectors>(step, job, chunk, block, watch).run();
-    else
-        TileGemm<Step, Job, tile_rows, tile_vectors>(step, job, chunk, block, watch).run();
-}
-
-// The same under a Watch, which is to see no rows that fill up a tile.
-template <class Step, class Job, class Watch>
-void run_watched(const Step& step, const Job& job, std::int64_t chunk, const Block& block,
-                 Watch& watch) {
-    Block whole = block, rest = block;
-    whole.row_end -= (block.row_end - block.row_begin) % Watch::tile_rows;
-    rest.row_begin = whole.row_end;
-    if (whole.row_begin < whole.row_end)
-        TileGemm<Step, Job, Watch::tile_rows, tile_vectors, Watch>(step, job, chunk, whole, watch)
-            .run();
-    if (rest.row_begin < rest.row_end)
-        TileGemm<Step, Job, 1, row_vectors, Watch>(step, job, chunk, rest, watch).run();
-}
 
 }  // namespace
 }  // namespace abcdeep

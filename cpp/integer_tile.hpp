@@ -2,8 +2,8 @@
 #pragma once
 
 #include "fixed.hpp"
-#include "gemm_tile.hpp"
 #include "integer_panel.hpp"
+#include "run_tiles.hpp"
 
 namespace abcdeep {
 namespace {

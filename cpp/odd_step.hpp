@@ -261,10 +261,12 @@ class OddStep : public Scaled<typename Rounding::V> {
     }
 
     E start(double c) const {
-        const double scaled = c * this->sum_scale_;
-        if (flush && __builtin_fabs(scaled) < std::numeric_limits<E>::min()) return 0;
-        const E x = this->truncated(scaled);
-        const Element<U> inexact = double(x) != scaled;  // to odd
+        const double back = 1 / this->sum_scale_;
+        if (flush && __builtin_fabs(c) < std::numeric_limits<E>::min() * back) return 0;
+        E x = this->truncated(c * this->sum_scale_);  // which may underflow
+        if (__builtin_fabs(double(x) * back) > __builtin_fabs(c))
+            x = bits_as<E>(Element<U>(bits_as<Element<U>>(x) - 1));
+        const Element<U> inexact = double(x) * back != c;  // to odd
         const V odd = V{} + bits_as<E>(Element<U>(bits_as<Element<U>>(x) | inexact));
         return any_limit_.apply(start_rounding_.round(odd, U{}))[0];
     }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -150,13 +151,11 @@ static inline Vector<float> fused_negated_multiply_add(Vector<float> a, Vector<f
 #endif
 }
 
-// Bits of x where `mask` has them. Named, because arithmetic on floats waits for results of the
-// integer instructions that `&` on vectors of integers becomes.
+// Bits of x where `mask` has them. With AVX-512 by the float instruction: arithmetic on floats
+// waits for results of the integer one that `&` on vectors of integers becomes.
 static inline Vector<float> masked(Vector<float> x, Vector<std::uint32_t> mask) {
 #if defined(__AVX512DQ__) && ABCDEEP_VECTOR_BYTES == 64
     return Vector<float>(_mm512_and_ps(__m512(x), __m512(mask)));
-#elif defined(__AVX2__) && ABCDEEP_VECTOR_BYTES == 32
-    return Vector<float>(_mm256_and_ps(__m256(x), __m256(mask)));
 #else
     return bits_as<Vector<float>>(bits_as<Vector<std::uint32_t>>(x) & mask);
 #endif
@@ -171,6 +170,30 @@ static inline Vector<float> either_bits(Vector<float> x, Vector<float> y) {
     using U = Vector<std::uint32_t>;
     return bits_as<Vector<float>>(bits_as<U>(x) | bits_as<U>(y));
 #endif
+}
+
+// Every second element of the first (half = 0) or second halves of a and b, in turn.
+template <int half, class V, std::size_t... i>
+static inline V interleave_halves(V a, V b, std::index_sequence<i...>) {
+    constexpr int n = int(sizeof...(i));
+    return __builtin_shufflevector(a, b, (half * n / 2 + int(i) / 2 + int(i) % 2 * n)...);
+}
+
+// Rows become columns.
+template <class V>
+static inline void transpose(V (&rows)[lanes<V>]) {
+    constexpr int n = lanes<V>;
+    constexpr auto all = std::make_index_sequence<n>();
+    for (int step = 1; step < n; step *= 2) {
+        V next[n];
+#pragma GCC unroll 16
+        for (int i = 0; i < n / 2; ++i) {
+            next[2 * i] = interleave_halves<0>(rows[i], rows[i + n / 2], all);
+            next[2 * i + 1] = interleave_halves<1>(rows[i], rows[i + n / 2], all);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < n; ++i) rows[i] = next[i];
+    }
 }
 
 // The larger one; neither is NaN.

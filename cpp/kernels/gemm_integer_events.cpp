@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "fixed.hpp"
-#include "gemm_tile.hpp"
+#include "run_tiles.hpp"
 #include "kernels.hpp"
 #include "lane_masks.hpp"
 

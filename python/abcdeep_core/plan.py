@@ -6,6 +6,21 @@ import dataclasses
 from typing import Any
 
 
+# Counted in docs/performance.md, "What bounds the speed"; `lanes` by its order of magnitude.
+_RELATIVE_SPEED = {
+    "native": 1.0,
+    "truncate": 0.5,
+    "nearest": 0.2,
+    "odd": 0.25,
+    "odd64": 0.1,
+    "dot8": 4.0,
+    "dot16": 2.0,
+    "integer16": 2.0,
+    "integer": 0.5,
+    "lanes": 0.01,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """The kernel that would compute a product.
@@ -30,6 +45,15 @@ class Plan:
 
     path: str
     reason: str
+
+    @property
+    def relative_speed(self) -> float:
+        """Expected speed beside a float32 product on vectors of the same width, roughly.
+
+        From the operations of a step; the data (limits to check, products that need no rounding)
+        and random bits change it by up to a factor of three.
+        """
+        return _RELATIVE_SPEED[self.path]
 
 
 class PathError(Exception):
