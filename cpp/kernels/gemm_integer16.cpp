@@ -3,9 +3,9 @@
 // A sum s is kept as s + 32767 - highest: the saturating addition of the processor is then the
 // upper limit, and a maximum the lower one, unless that is the processor's too. A product fits 16
 // bits, and so the addition's own lower limit is never above the accumulator's.
-#include "run_tiles.hpp"
 #include "integer_panel.hpp"
 #include "kernels.hpp"
+#include "run_tiles.hpp"
 
 namespace abcdeep::ABCDEEP_ISA_NAMESPACE {
 

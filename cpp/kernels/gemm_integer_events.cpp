@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "fixed.hpp"
-#include "run_tiles.hpp"
 #include "kernels.hpp"
 #include "lane_masks.hpp"
+#include "run_tiles.hpp"
 
 namespace abcdeep::ABCDEEP_ISA_NAMESPACE {
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-
 # Counted in docs/performance.md, "What bounds the speed"; `lanes` by its order of magnitude.
 _RELATIVE_SPEED = {
     "native": 1.0,
