@@ -125,11 +125,12 @@ def line(cells: Sequence[str]) -> str:
     return "  ".join([first, *rest])
 
 
-def text(row: Row) -> str:
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.2f}"
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
-    mark = "" if row.target_here is None or row.ratio >= row.target_here else " <"
+
+def text(row: Row) -> str:
+    mark = " <" if row.is_missed else ""
     cells = (
         row.name,
         row.shape,
@@ -148,10 +149,6 @@ def text(row: Row) -> str:
 
 def markdown(machine: dict[str, Any], rows: Sequence[Row]) -> str:
     """Return the rows as a page of the documentation."""
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.2f}"
-
     lines = [
         "# One run of the bench",
         "",
@@ -163,13 +160,12 @@ def markdown(machine: dict[str, Any], rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        missed = row.target_here is not None and row.ratio < row.target_here
         cells = (
             f"{row.name}, {row.shape}",
             row.isa,
             str(row.threads),
             f"{row.speed / 1e9:.2f}",
-            f"**{number(row.ratio)}**" if missed else number(row.ratio),
+            f"**{number(row.ratio)}**" if row.is_missed else number(row.ratio),
             number(row.target),
             number(row.ceiling_ratio),
             number(row.target_here),

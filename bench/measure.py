@@ -106,6 +106,10 @@ class Row:
         return self.target * min(1.0, self.ceiling_ratio / self.expected_ceiling)
 
     @property
+    def is_missed(self) -> bool:
+        return self.target_here is not None and self.ratio < self.target_here
+
+    @property
     def key(self) -> tuple[str, str, int]:
         """What names the row in another run."""
         return self.name, self.isa, self.threads

@@ -72,6 +72,12 @@ def run(a, b, datapath, path=None, c=None, threads=1):
     )[0]
 
 
+def assert_path_equals_the_general_engine(a, b, datapath, plan):
+    expected = run(a, b, datapath, "lanes")
+    assert same_bits(run(a, b, datapath, plan.path), expected), (datapath, plan)
+    assert same_bits(run(a, b, datapath, plan.path, threads=3), expected), (datapath, plan)
+
+
 def datapaths(form: ab.FloatFormat):
     for rounding in ("toward_zero", "nearest_even"):
         for product in (None, form):
@@ -102,9 +108,7 @@ def test_every_float_path_equals_the_general_engine(isa, form):
             taken.add(plan.path)
             if plan.path == "lanes":
                 continue
-            expected = run(a, b, datapath, "lanes")
-            assert same_bits(run(a, b, datapath, plan.path), expected), (datapath, kind, plan)
-            assert same_bits(run(a, b, datapath, plan.path, threads=3), expected)
+            assert_path_equals_the_general_engine(a, b, datapath, plan)
             c = np.linspace(-1, 1, SHAPE[2]) * float(np.abs(b).max())
             expected = run(a, b, datapath, "lanes", c)
             assert same_bits(run(a, b, datapath, c=c), expected), (datapath, kind, plan)
@@ -145,9 +149,7 @@ def test_other_roundings_equal_the_general_engine(isa, options):
                 paths.add(plan.path)
                 if plan.path == "lanes":
                     continue
-                expected = run(a, b, datapath, "lanes")
-                assert same_bits(run(a, b, datapath, plan.path), expected), (datapath, kind, plan)
-                assert same_bits(run(a, b, datapath, plan.path, threads=3), expected)
+                assert_path_equals_the_general_engine(a, b, datapath, plan)
             c = np.linspace(-1, 1, SHAPE[2]) * float(np.abs(b).max())
             expected = run(a, b, datapath, "lanes", c)
             assert same_bits(run(a, b, datapath, c=c), expected), (datapath, plan)

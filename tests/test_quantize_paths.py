@@ -10,7 +10,7 @@ import pytest
 import abcdeep_core as ab
 from abcdeep_core import _core
 from abcdeep_core._quantizer import float_quantizer
-from quantize_cases import DETERMINISTIC, bits_of, generic_formats
+from quantize_cases import DETERMINISTIC, assert_same, bits_of, generic_formats
 
 PRESETS = {name: ab.get_format(name) for name in ab.formats()}
 PRESETS = {
@@ -76,14 +76,7 @@ def assert_equal(x, fmt, rounding="nearest_even", words=True, **rules):
         assert failed == expected_failed, (fmt, rounding, rules, dtype)
         if failed & NO_RESULT:
             continue  # the call raises
-        different = bits_of(got) != bits_of(expected)
-        if different.any():
-            at = int(np.argmax(different))
-            raise AssertionError(
-                f"{fmt.name or fmt!r} {rounding} {rules} {dtype}: of {x[at]!r} = "
-                f"{bits_of(x)[at]:#010x} got {got[at]!r}, expected {expected[at]!r}; "
-                f"{int(different.sum())} differ"
-            )
+        assert_same(got, expected, x, fmt, rounding, rules, dtype)
 
 
 def test_which_jobs_are_narrow():

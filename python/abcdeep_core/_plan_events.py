@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import _core
 from ._arrays import Array
 from ._fixed_format import FixedFormat
+from ._plan_integer import largest_product, saturation_limits
 from .datapath import Datapath
 from .plan import PathError, Plan, need
 
@@ -33,18 +34,11 @@ def plan_integer_events(
             need(same, "chunks merge with another quantiser")
             need(datapath.merge_order == "forward", f"merge_order is {datapath.merge_order}")
         need(not has_addend, "exact sums that do not start at zero")
-        tile.highest = form.max_code
-        tile.lowest = (
-            -form.max_code if overflow == "saturate_symmetric" and form.signed else form.min_code
-        )
-        product, magnitude = _largest(a) * _largest(b), max(tile.highest, -tile.lowest)
+        tile.lowest, tile.highest = saturation_limits(form, overflow)
+        product, magnitude = largest_product(a, b), max(tile.highest, -tile.lowest)
         need(max(product, magnitude) + magnitude < 1 << 31, "a sum may need 33 bits")
         inside = a.shape[-1] * product + tile.highest - tile.lowest < (1 << 32) - 1
         need(inside, "exact sums may need 33 bits")
         return Plan("integer", "no sum before its limit leaves 32 bits"), tile
     except PathError as why:
         return Plan("lanes", f"integer: {why}"), None
-
-
-def _largest(x: Array) -> int:
-    return max(int(x.max(initial=0)), -int(x.min(initial=0)))

@@ -93,6 +93,17 @@ def _products(a: Range, b: Range) -> Range:
     return min(corners), max(corners)
 
 
+def largest_product(a: Array, b: Array) -> int:
+    """Return the largest magnitude that a product of their elements can have."""
+    return _largest(_products(_data_range(a), _data_range(b)))
+
+
+def saturation_limits(form: FixedFormat, overflow: str) -> Range:
+    """Return where sums of the format stop."""
+    symmetric = overflow == "saturate_symmetric" and form.signed
+    return -form.max_code if symmetric else form.min_code, form.max_code
+
+
 def _largest(products: Range) -> int:
     return max(-products[0], products[1])
 
@@ -125,8 +136,7 @@ class _Steps:
             reason = "sums modulo 2^32 hold those modulo 2^bits in any order"
             return cls(products, tile, 0, reason)
         need(overflow in ("saturate", "saturate_symmetric"), f"overflow is {overflow}")
-        high = form.max_code
-        low = -high if overflow == "saturate_symmetric" and form.signed else form.min_code
+        low, high = saturation_limits(form, overflow)
         terms = products.terms
 
         def in_range(of: Range) -> bool:
