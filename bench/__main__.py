@@ -14,13 +14,25 @@ from threadpoolctl import threadpool_limits
 
 from abcdeep_core import _core
 
-from . import bench_matmul, bench_quantize, bench_random
+from . import (
+    bench_blocks,
+    bench_hadamard,
+    bench_luq,
+    bench_matmul,
+    bench_quantize,
+    bench_random,
+    bench_uniform,
+)
 from .measure import Case, Row, Settings, describe_machine, measure, with_relative_targets
 
 BENCHES = {
     "matmul": bench_matmul.cases,
     "quantize": bench_quantize.cases,
     "random": bench_random.cases,
+    "luq": bench_luq.cases,
+    "uniform": bench_uniform.cases,
+    "blocks": bench_blocks.cases,
+    "hadamard": bench_hadamard.cases,
 }
 SIGNIFICANT = 0.1  # a change of the ratio by less than this share is noise
 HEADER = ("case", "shape", "isa", "thr", "G/s", "ratio", "target", "ceil", "here", "Eigen", "path")

@@ -24,9 +24,13 @@ using ArrayOut =
 using AnyIn = nb::ndarray<nb::ro, nb::device::cpu>;
 using AnyOut = nb::ndarray<nb::c_contig, nb::device::cpu>;
 
+void bind_float_environment(nb::module_& m);
+void bind_blocks(nb::module_& m);
 void bind_gradient(nb::module_& m);
+void bind_hadamard(nb::module_& m);
 void bind_isa(nb::module_& m);
 void bind_linalg(nb::module_& m);
+void bind_luq(nb::module_& m);
 void bind_matmul(nb::module_& m);
 void bind_quantize(nb::module_& m);
 void bind_random(nb::module_& m);

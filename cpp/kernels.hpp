@@ -24,6 +24,10 @@
 // passing_terms: which terms of a rectangle of truncating chains let their gradient pass.
 // sum_gradient:  adds the terms of a rectangle that pass to the gradient, those of the words
 //                [begin, end); `transposed`: the rows of `lane` are the columns of the words.
+// largest_magnitude: the float bits of the largest |x|; above those of infinity if some x is NaN.
+// luq:           logarithmic unbiased quantisation of elements [begin, end) (luq.hpp).
+// quantize_blocks, decode_blocks: blocks [begin, end) of a block format (block.hpp).
+// hadamard:      rotates groups [begin, end) (hadamard.hpp).
 // clang-format off
 #define ABCDEEP_KERNELS(KERNEL)                                                                      \
     KERNEL(void, philox_blocks, (const std::uint32_t* counters, const std::uint32_t* keys,           \
@@ -66,10 +70,19 @@
                                  const GradientWords& words))                                        \
     KERNEL(void, sum_gradient, (const GradientJob& job, const Block& block,                          \
                                 const GradientWords& words, bool transposed, std::int64_t begin,     \
-                                std::int64_t end))
+                                std::int64_t end))                                                   \
+    KERNEL(std::uint32_t, largest_magnitude, (const float* x, std::int64_t count))                   \
+    KERNEL(void, luq, (const LuqJob& job, std::int64_t begin, std::int64_t end))                     \
+    KERNEL(void, quantize_blocks, (const BlockJob& job, std::int64_t begin, std::int64_t end))       \
+    KERNEL(void, decode_blocks, (const BlockJob& job, std::int64_t begin, std::int64_t end))         \
+    KERNEL(void, hadamard, (const HadamardJob& job, std::int64_t begin, std::int64_t end))
 // clang-format on
 
 namespace abcdeep {
+
+struct BlockJob;
+struct HadamardJob;
+struct LuqJob;
 
 struct Kernels {
 #define KERNEL(result, name, arguments) result(*name) arguments;

@@ -13,9 +13,13 @@ NB_MODULE(_core, m) {
             throw nb::python_error();
         }
     });
+    abcdeep::bind_float_environment(m);
+    abcdeep::bind_blocks(m);
     abcdeep::bind_gradient(m);
+    abcdeep::bind_hadamard(m);
     abcdeep::bind_isa(m);
     abcdeep::bind_linalg(m);
+    abcdeep::bind_luq(m);
     abcdeep::bind_quantize(m);
     abcdeep::bind_matmul(m);
     abcdeep::bind_random(m);

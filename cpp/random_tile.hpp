@@ -34,25 +34,49 @@ static inline V interleave(V a, V b, std::index_sequence<i...>) {
     return __builtin_shufflevector(a, b, (i / 2 * 2 + odd + i % 2 * sizeof...(i))...);
 }
 
-// bytes[0 .. random_tile_bytes) = the blocks from `first_block` on. Even lanes hold the first
-// half of the blocks and odd lanes the second, so that the interleaved halves are in order.
-static inline void random_tile(const RandomAddress& address, std::uint64_t first_block,
-                               unsigned char* bytes) {
+namespace {
+
+// Consecutive tiles, from the block `first_block` on.
+class RandomTiles {
     using V = RandomLanes;
-    constexpr int n = random_tile_blocks;
-    constexpr auto all = std::make_index_sequence<n>();
-    V block;
-    for (int i = 0; i < n; ++i) {
-        block[i] = first_block + std::uint64_t(i / 2 + i % 2 * (n / 2));
+    static constexpr int n = random_tile_blocks;
+
+  public:
+    RandomTiles(const RandomAddress& address, std::uint64_t first_block) : address_(address) {
+        // Even lanes hold the first half of the blocks and odd lanes the second, so that the
+        // interleaved halves are in order.
+        for (int i = 0; i < n; ++i) {
+            block_[i] = first_block + std::uint64_t(i / 2 + i % 2 * (n / 2));
+        }
     }
-    V word[4];
-    random_blocks(address, block, word);
-    const std::uint64_t low = 0xFFFFFFFFu;
-    const V words01 = (word[0] & low) | (word[1] << 32);
-    const V words23 = (word[2] & low) | (word[3] << 32);
-    store(bytes, interleave<0>(words01, words23, all));
-    store(bytes + sizeof(V), interleave<1>(words01, words23, all));
-}
+
+    // The words of the next tile in order, as two vectors.
+    void next(V (&halves)[2]) {
+        constexpr auto all = std::make_index_sequence<n>();
+        V word[4];
+        random_blocks(address_, block_, word);
+        const std::uint64_t low = 0xFFFFFFFFu;
+        const V words01 = (word[0] & low) | (word[1] << 32);
+        const V words23 = (word[2] & low) | (word[3] << 32);
+        halves[0] = interleave<0>(words01, words23, all);
+        halves[1] = interleave<1>(words01, words23, all);
+        block_ += std::uint64_t(n);
+    }
+
+    // The same as random_tile_bytes bytes.
+    void next(unsigned char* bytes) {
+        V halves[2];
+        next(halves);
+        store(bytes, halves[0]);
+        store(bytes + sizeof(V), halves[1]);
+    }
+
+  private:
+    RandomAddress address_;
+    V block_;
+};
+
+}  // namespace
 
 // bytes[0 .. count) = the random words read low end first, from byte 16 * block + skip on (skip <
 // 16).
@@ -60,21 +84,20 @@ static inline void random_bytes(const RandomAddress& address, std::uint64_t bloc
                                 std::int64_t skip, std::int64_t count, void* bytes) {
     auto* out = static_cast<unsigned char*>(bytes);
     unsigned char tile[random_tile_bytes];
+    RandomTiles tiles(address, block);
     if (skip != 0 && count > 0) {
         const std::int64_t take =
             count < random_tile_bytes - skip ? count : random_tile_bytes - skip;
-        random_tile(address, block, tile);
+        tiles.next(tile);
         std::memcpy(out, tile + skip, std::size_t(take));
         out += take;
         count -= take;
-        block += random_tile_blocks;
     }
     for (; count >= random_tile_bytes; count -= random_tile_bytes, out += random_tile_bytes) {
-        random_tile(address, block, out);
-        block += random_tile_blocks;
+        tiles.next(out);
     }
     if (count > 0) {
-        random_tile(address, block, tile);
+        tiles.next(tile);
         std::memcpy(out, tile, std::size_t(count));
     }
 }
@@ -129,9 +152,9 @@ static inline void draw_from_lanes(std::uint32_t* out, const RandomAddress& addr
     while (count > 0) {
         const int skip = int(first % unsigned(per_block));
         const int take = count < capacity - skip ? int(count) : capacity - skip;
-        std::uint64_t block = first / unsigned(per_block);
-        for (int done = 0; done < skip + take; done += per_tile, block += random_tile_blocks) {
-            random_tile(address, block, bytes + done * int(sizeof(Lane)));
+        RandomTiles tiles(address, first / unsigned(per_block));
+        for (int done = 0; done < skip + take; done += per_tile) {
+            tiles.next(bytes + done * int(sizeof(Lane)));
         }
         for (int i = 0; i < take; ++i) {
             out[i] = std::uint32_t(load<Lane>(bytes + (skip + i) * int(sizeof(Lane)))) >> shift;

@@ -63,7 +63,11 @@ def test_the_selection_is_restored(bench):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["matmull"], "bench: expected some of matmul, quantize, random, got matmull"),
+        (
+            ["matmull"],
+            "bench: expected some of matmul, quantize, random, luq, uniform, blocks, hadamard, "
+            "got matmull",
+        ),
         (["--isa", "avx9"], "--isa: expected some of base"),
         (["--size", "0"], "expected a positive integer, got 0"),
     ],

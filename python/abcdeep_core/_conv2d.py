@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from ._arrays import Array, check_out
 from ._backward import as_gradient, backward_stacks, check_estimator, check_out_pair
+from ._block_operands import Operand, image_operands
 from ._gemm import as_addend, as_operand, check_finite, compile_datapath
 from ._matmul import EventLevel, gemm
+from .block_array import BlockArray
 from .datapath import Datapath
 from .events import Events
 
@@ -21,8 +23,8 @@ Pair = SupportsIndex | Sequence[SupportsIndex]
 
 
 def conv2d(
-    x: npt.ArrayLike,
-    w: npt.ArrayLike,
+    x: Operand,
+    w: Operand,
     datapath: Datapath,
     *,
     stride: Pair = 1,
@@ -45,9 +47,9 @@ def conv2d(
 
     Parameters
     ----------
-    x : array_like, shape (N, C, H, W)
+    x : array_like or BlockArray, shape (N, C, H, W)
         Images; dtypes as for `matmul`.
-    w : array_like, shape (O, C / groups, kH, kW)
+    w : array_like or BlockArray, shape (O, C / groups, kH, kW)
         Kernels.
     datapath : Datapath
         See `matmul`.
@@ -84,6 +86,9 @@ def conv2d(
     """
     if not isinstance(datapath, Datapath):
         raise TypeError(f"datapath must be a Datapath, got {type(datapath).__name__}")
+    scale = None
+    if isinstance(x, BlockArray) or isinstance(w, BlockArray):
+        x, w, scale = image_operands(x, w, c)
     images, kernels = as_operand("x", x, datapath), as_operand("w", w, datapath)
     geometry = Geometry.of(images, kernels, stride, padding, dilation, groups)
     start = None if c is None else geometry.start_values(c, datapath)
@@ -101,6 +106,8 @@ def conv2d(
         given={"x": images, "w": kernels},
     )
     image = geometry.to_images(result)
+    if scale is not None:
+        image = scale.apply(image, None)
     if out is not None:
         np.copyto(check_out(out, geometry.shape, image.dtype), image)
         image = out

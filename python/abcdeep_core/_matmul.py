@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import Array, check_out, is_plain
+from ._block_operands import Operand, matrix_operands
 from ._gemm import (
     Address,
     Compiled,
@@ -26,6 +27,7 @@ from ._plan_float import look_at, plan_float
 from ._plan_integer import plan_integer
 from ._quantize import quantize
 from ._threads import check_threads
+from .block_array import BlockArray
 from .datapath import Datapath
 from .events import Events
 from .plan import Plan, Tile
@@ -36,8 +38,8 @@ EventLevel = Literal[False, True, "overflow"]
 
 @overload
 def matmul(
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
+    a: Operand,
+    b: Operand,
     datapath: Datapath,
     *,
     c: npt.ArrayLike | None = None,
@@ -53,8 +55,8 @@ def matmul(
 
 @overload
 def matmul(
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
+    a: Operand,
+    b: Operand,
     datapath: Datapath,
     *,
     c: npt.ArrayLike | None = None,
@@ -69,8 +71,8 @@ def matmul(
 
 
 def matmul(
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
+    a: Operand,
+    b: Operand,
     datapath: Datapath,
     *,
     c: npt.ArrayLike | None = None,
@@ -86,10 +88,11 @@ def matmul(
 
     Parameters
     ----------
-    a : array_like, shape (..., M, K) or (K,)
+    a : array_like or BlockArray, shape (..., M, K) or (K,)
         float32 or a narrower float (widened exactly) for a float datapath; int8, uint8, int16,
-        uint16, int4 or uint4 for an integer one.
-    b : array_like, shape (..., K, N) or (K,)
+        uint16, int4 or uint4 for an integer one. A BlockArray stands for its exact values element *
+        scale; its tensor scale multiplies the result once, in the result's dtype.
+    b : array_like or BlockArray, shape (..., K, N) or (K,)
         As `a`; the dtypes may differ.
     datapath : Datapath
         See `lba_accumulator`, `float_accumulator`, `integer_accumulator`, `exact_accumulator`.
@@ -119,7 +122,9 @@ def matmul(
         If operands have the wrong dtype for the datapath.
     ValueError
         If shapes do not match; an operand is not finite and a format of the datapath has no NaN;
-        rounding is stochastic without seed; a format is too wide for exact emulation.
+        rounding is stochastic without seed; a format is too wide for exact emulation; a BlockArray
+        has values that are no float32 numbers, or a tensor scale that is not of the rows of `a` or
+        the columns of `b`, or one other than 1 together with `c`.
     NotImplementedError
         If the datapath has a step that is not compiled yet; the text names it.
 
@@ -138,6 +143,9 @@ def matmul(
         done = _repeat_plan(a, b, datapath, out, threads)
         if done is not None:
             return done
+    scale = None
+    if isinstance(a, BlockArray) or isinstance(b, BlockArray):
+        a, b, scale = matrix_operands(a, b, c)
     left, right = as_operand("a", a, datapath), as_operand("b", b, datapath)
     given = {"a": left, "b": right}
     shape, left, right = stack_shapes(left, right)
@@ -157,6 +165,8 @@ def matmul(
         threads,
         given=given,
     )
+    if scale is not None:
+        result = scale.apply(result, out)
     return (result, seen) if seen is not None else result
 
 
@@ -184,8 +194,9 @@ def _repeat_plan(
     return out if compiled.calls.run(a, b, out, workers) else None
 
 
-def plan_call(datapath: Datapath, a: npt.ArrayLike, b: npt.ArrayLike) -> Plan:
+def plan_call(datapath: Datapath, a: Operand, b: Operand) -> Plan:
     """Return the plan of ``matmul(a, b, datapath)``."""
+    a, b, _ = matrix_operands(a, b, None)
     left, right = as_operand("a", a, datapath), as_operand("b", b, datapath)
     _, left, right = stack_shapes(left, right)
     compiled = compile_datapath(datapath, left.shape[-1])

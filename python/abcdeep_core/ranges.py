@@ -1,0 +1,114 @@
+"""`HindsightMax`: the range of a tensor predicted from the tensors before it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arrays import as_float_array, first_index
+from ._maxima import INFINITY_BITS, largest_magnitudes
+
+
+class HindsightMax:
+    """A running maximum of abs(x), known before the tensor that is quantised with it.
+
+    m_t = (1 - eta) * max abs(x_(t-1)) + eta * m_(t-1), m_1 = max abs(x_1): from the second tensor
+    on the maximum follows from earlier ones, so that quantising needs one pass over a tensor
+    instead of two. Elements above it are up to ``over_range`` of `luq`.
+
+    Parameters
+    ----------
+    eta : float
+        Weight of the history, in [0, 1). It, 1 - eta, both products and the sum are rounded to
+        float32, and the result kept between max abs(x_(t-1)) and m_(t-1).
+
+    Attributes
+    ----------
+    value : float32 or None
+        The maximum that the next `update` returns; None before the first.
+
+    Raises
+    ------
+    TypeError
+        If eta is no number; if a tensor is float64 or holds no floats.
+    ValueError
+        If eta is outside [0, 1); if a tensor is empty, zero, or holds NaN or an infinity. A call
+        that fails changes nothing.
+
+    Notes
+    -----
+    Fournarakis and Nagel, "In-Hindsight Quantization Range Estimation for Quantized Training",
+    arXiv:2105.04246, as used in arXiv:2112.10769. An object can be pickled and copied.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import abcdeep_core as ab
+    >>> maximum = ab.HindsightMax(0.5)
+    >>> [float(maximum.update(np.float32([x]))) for x in (8, -4, 2, 2)]
+    [8.0, 8.0, 6.0, 4.0]
+    >>> maximum.value
+    np.float32(3.0)
+    >>> x = np.float32([1, 2, 5])
+    >>> ab.luq(x, max_abs=maximum.update(x), seed=1)
+    array([0.75, 1.5 , 3.  ], dtype=float32)
+    """
+
+    def __init__(self, eta: float) -> None:
+        try:
+            number = float(eta)
+        except (TypeError, ValueError):
+            raise TypeError(f"eta: expected a number, got {eta!r}") from None
+        if not 0 <= number < 1 or np.float32(number) == 1:
+            raise ValueError(f"eta: expected 0 <= eta < 1 in float32, got {eta!r}")
+        self._eta = np.float32(number)
+        self._value: np.float32 | None = None
+
+    @property
+    def eta(self) -> float:
+        """Weight of the history."""
+        return float(self._eta)
+
+    @property
+    def value(self) -> np.float32 | None:
+        """The maximum that the next `update` returns; None before the first."""
+        return self._value
+
+    def update(self, x: npt.ArrayLike) -> np.float32:
+        """Return the maximum to use for `x`, then absorb that of `x`.
+
+        Parameters
+        ----------
+        x : array_like of float32 or a narrower float, any shape
+            Finite and not all zero.
+
+        Returns
+        -------
+        float32
+            The maximum from the tensors before `x`; that of `x` itself on the first call.
+        """
+        largest = _largest_magnitude(x)
+        current = largest if self._value is None else self._value
+        with np.errstate(over="ignore"):
+            following = (np.float32(1) - self._eta) * largest + self._eta * current
+        # Rounding must not leave the two: not to 0, not to infinity.
+        limits = sorted((largest, current))
+        self._value = np.float32(min(max(following, limits[0]), limits[1]))
+        return current
+
+    def __repr__(self) -> str:
+        return f"HindsightMax(eta={self.eta!r}, value={self._value!r})"
+
+
+def _largest_magnitude(x: npt.ArrayLike) -> np.float32:
+    array = as_float_array("x", x)
+    if array.dtype == np.float64:
+        raise TypeError("x: expected float32 or a narrower float, got float64 (convert explicitly)")
+    found = largest_magnitudes(np.ascontiguousarray(array).reshape(1, -1), 0)
+    if int(found[0]) >= INFINITY_BITS:
+        at = first_index(~np.isfinite(array))
+        raise ValueError(f"x: expected finite numbers, got NaN or an infinity at {at}")
+    largest = found.view(np.float32)[0]
+    if found[0] == 0:
+        raise ValueError(f"x: expected a number other than zero, got shape {array.shape} of none")
+    return np.float32(largest)
