@@ -255,7 +255,11 @@ BAD_ARGUMENTS = [
     ({"threads": 0}, ValueError, "threads: expected 1 to"),
     ({"threads": 1.5}, TypeError, "threads: expected an integer"),
     ({"random_bits": np.zeros(2)}, TypeError, "random_bits must have dtype uint32, got float64"),
-    ({"random_bits": np.uint32([1])}, ValueError, r"random_bits must have the shape of x, \(2,\)"),
+    (
+        {"random_bits": np.uint32([1])},
+        ValueError,
+        r"random_bits must have shape \(2,\)",
+    ),
     ({"fmt": FIXED, "underflow": "gradual"}, ValueError, "underflow and nan_to must be None"),
     ({"fmt": FIXED, "overflow": "ieee"}, ValueError, "unknown overflow 'ieee'"),
     ({"out": [0, 0]}, TypeError, "out must be a NumPy array of .*, got list"),

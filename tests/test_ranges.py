@@ -70,7 +70,7 @@ def test_is_copied_and_pickled() -> None:
         (np.zeros((0, 3), np.float32), ValueError, r"x: expected a number .* shape \(0, 3\)"),
         (np.float32([1, np.nan]), ValueError, r"x: expected finite .* \[1\]"),
         (np.float32([np.inf]), ValueError, r"x: expected finite .* \[0\]"),
-        (np.ones(2), TypeError, "x: expected float32 or a narrower float, got float64"),
+        (np.ones(2), TypeError, "x must hold float32 or narrower floats, got float64"),
         ("x", TypeError, "x must hold floats"),
     ],
 )

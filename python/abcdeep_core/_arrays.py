@@ -55,6 +55,26 @@ def as_float_array(name: str, x: Any) -> Array:
     )
 
 
+def as_float32_array(name: str, x: Any) -> Array:
+    """Return `x` as float32, narrower floats widened exactly; float64 is refused, not rounded."""
+    array = as_float_array(name, x)
+    if array.dtype != np.float32:
+        raise TypeError(
+            f"{name} must hold float32 or narrower floats, got {array.dtype}; convert it explicitly"
+        )
+    return array
+
+
+def explicit_words(name: str, words: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return explicit random words if they are uint32 of this shape."""
+    array = as_array(name, words)
+    if array.dtype != np.uint32:
+        raise TypeError(f"{name} must have dtype uint32, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    return array
+
+
 def is_plain(out: Array) -> bool:
     """Whether a kernel can write into `out`: C-contiguous and aligned."""
     return out.flags.c_contiguous and out.flags.aligned
@@ -70,6 +90,15 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
+    return out
+
+
+def deliver(result: Array, out: Array | None) -> Array:
+    """Return `result`, copied into `out` if there is one and it is another array."""
+    if out is None:
+        return result[()] if result.ndim == 0 else result
+    if result is not out:
+        np.copyto(out, result)
     return out
 
 

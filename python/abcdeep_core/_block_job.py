@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, as_array, first_index
+from ._arrays import Array, as_array, explicit_words, first_index
 from ._block_layout import BlockLayout, Float32Array
 from ._fixed_format import FixedFormat
 from ._float_format import FloatFormat
@@ -88,11 +88,7 @@ def draw_words(
     if not lane:
         return None
     if given is not None:
-        words = as_array(name, given)
-        if words.dtype != np.uint32:
-            raise TypeError(f"{name} must have dtype uint32, got {words.dtype}")
-        if words.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {words.shape}")
+        words = explicit_words(name, given, shape)
     elif not seeded:
         raise ValueError(f"stochastic rounding needs seed= or {name}=, got neither")
     elif layout.in_order:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, as_array, as_float_array, check_out, is_plain
+from ._arrays import Array, as_array, as_float32_array, check_out, is_plain
 from ._block_job import (
     block_job,
     draw_words,
@@ -116,7 +116,7 @@ def quantize_blocks(
     >>> q.clipped
     1
     """
-    array = _as_float32("x", x)
+    array = as_float32_array("x", x)
     form = _with_scale_rounding(fmt, scale_rounding)
     layout = BlockLayout.of(array.shape, axis, form.block, form.tensor_scale == "row")
     _check_remainder(remainder, layout)
@@ -412,15 +412,6 @@ def _unpacked(codes: Array, axis: int, size: SupportsIndex | None) -> Array:
     pairs = rows.astype("<u2", order="C")
     words: Array = ((pairs | pairs << 4) & 0x0F0F).view(np.uint8)
     return np.ascontiguousarray(np.moveaxis(words[..., :count], -1, axis))
-
-
-def _as_float32(name: str, x: Any) -> Array:
-    array = as_float_array(name, x)
-    if array.dtype != np.float32:
-        raise TypeError(
-            f"{name} must hold float32 or narrower floats, got {array.dtype}; convert it explicitly"
-        )
-    return array
 
 
 def _with_scale_rounding(fmt: str | BlockFormat, scale_rounding: str | None) -> BlockFormat:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, as_array, as_float_array, check_out, is_plain
+from ._arrays import Array, as_array, as_float32_array, check_out, is_plain
 from ._threads import check_threads
 from .random import check_unsigned, random_bits
 
@@ -95,9 +95,7 @@ def random_hadamard(
     >>> float((rotated @ ab.random_hadamard(x, block=4, seed=1).T)[0, 0]), float((w @ x.T)[0, 0])
     (18.0, 18.0)
     """
-    array = as_float_array("x", x)
-    if array.dtype != np.float32:
-        raise TypeError("x: expected float32 or a narrower float, got float64: convert explicitly")
+    array = as_float32_array("x", x)
     size = check_block(block)
     where = check_axis(axis, array.ndim)
     length = array.shape[where]

@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, as_array, as_float_array, check_out, first_index, is_plain
+from ._arrays import (
+    Array,
+    as_float32_array,
+    check_out,
+    deliver,
+    explicit_words,
+    first_index,
+    is_plain,
+)
 from ._maxima import (
     INFINITY_BITS,
     Axis,
@@ -21,7 +29,7 @@ from ._maxima import (
     sorted_axes,
 )
 from ._names import canonical
-from ._quantize import _deliver, encode
+from ._quantize import encode
 from ._threads import check_threads
 from .random import check_unsigned
 
@@ -147,7 +155,7 @@ def luq(
         raise ValueError(
             f"max_abs: expected levels within float32, got too small a number for x {at}"
         )
-    return _deliver(target, out)
+    return deliver(target, out)
 
 
 def luq_encode(
@@ -208,7 +216,7 @@ def luq_encode(
     codes = np.empty(job.x.shape, np.uint8)
     job.run(codes, grow=False)
     alpha = job.alpha()
-    return _deliver(codes, None), alpha
+    return deliver(codes, None), alpha
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -265,9 +273,7 @@ def _prepare(
     random_bits: npt.ArrayLike | None,
     threads: SupportsIndex | None,
 ) -> _Job:
-    array = as_float_array("x", x)
-    if array.dtype == np.float64:
-        raise TypeError("x: expected float32 or a narrower float, got float64 (convert explicitly)")
+    array = as_float32_array("x", x)
     array = np.asarray(array, order="C")
     count = _level_count(levels)
     power_of_two = alpha_rounding is not None
@@ -279,7 +285,8 @@ def _prepare(
     if _RANDOM in (below, above):
         if random_bits is not None:
             shape = array.shape if samples == 1 else (samples, *array.shape)
-            words = _explicit_words(random_bits, shape)
+            given = explicit_words("random_bits", random_bits, shape)
+            words = np.ascontiguousarray(given).reshape(-1)
         elif seed is None:
             raise ValueError("stochastic rounding needs seed= or random_bits=, got neither")
     address = (
@@ -322,12 +329,3 @@ def _level_count(levels: SupportsIndex) -> int:
     if number not in _LEVELS:
         raise ValueError(f"levels: expected 7, 8 or 5, got {number}")
     return number
-
-
-def _explicit_words(random_bits: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
-    words = as_array("random_bits", random_bits)
-    if words.dtype != np.uint32:
-        raise TypeError(f"random_bits: expected uint32, got {words.dtype}")
-    if words.shape != shape:
-        raise ValueError(f"random_bits: expected shape {shape}, got {words.shape}")
-    return np.ascontiguousarray(words).reshape(-1)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from . import _core
-from ._arrays import Array, as_float_array, first_index
+from ._arrays import Array, as_float32_array, first_index
 from ._quantize import encode
 
 # Maxima are uint32 arrays of float bits: integers in the order of the magnitudes, which the
@@ -82,10 +82,7 @@ def _given_maxima(max_abs: npt.ArrayLike, shape: tuple[int, ...]) -> UIntArray:
         if number > 0 and not 0 < int(bits) < INFINITY_BITS:
             raise ValueError(f"max_abs: expected a number within float32, got {max_abs!r}")
     else:
-        array = as_float_array("max_abs", max_abs)
-        if array.dtype == np.float64:
-            raise TypeError("max_abs: expected float32, got float64 (convert explicitly)")
-        bits = np.asarray(array, order="C").view(np.uint32)
+        bits = np.asarray(as_float32_array("max_abs", max_abs), order="C").view(np.uint32)
     bits = np.where(bits == _NEGATIVE_ZERO, np.uint32(0), bits)
     if bits.size and int(bits.max()) >= INFINITY_BITS:
         bad = bits >= INFINITY_BITS

@@ -15,6 +15,8 @@ from ._arrays import (
     as_array,
     as_float_array,
     check_out,
+    deliver,
+    explicit_words,
     first_index,
     is_plain,
 )
@@ -227,7 +229,7 @@ def decode(
         if dtype == np.float32:
             # NumPy's cast flushes subnormals if the caller's thread does; the kernel never does.
             values = encode(values, "binary32").view(dtype)
-        return _deliver(np.asarray(values), out)
+        return deliver(np.asarray(values), out)
     target = out if out is not None and is_plain(out) else np.empty(array.shape, dtype)
     contiguous = np.ascontiguousarray(array)
     if np.may_share_memory(contiguous, target):
@@ -236,7 +238,7 @@ def decode(
     q = float_quantizer(form, "nearest_even", overflow="sat_finite", underflow=underflow)
     q.nan_value = np.nan
     _core.decode(contiguous.reshape(-1), target.reshape(-1), q, count)
-    return _deliver(target, out)
+    return deliver(target, out)
 
 
 def _check_width(form: FloatFormat | FixedFormat, x: Array) -> None:
@@ -314,7 +316,8 @@ def _runner(
         seed, stream, call = address
         if stochastic:
             if random_bits is not None:
-                words = _explicit_words(random_bits, array.shape)
+                given = explicit_words("random_bits", random_bits, array.shape)
+                words = np.ascontiguousarray(given).reshape(-1)
             elif seed is None:
                 raise ValueError("rounding='stochastic' needs seed= or random_bits=, got neither")
         where = (
@@ -350,26 +353,9 @@ def _runner(
             _raise_no_word(array, values, form)
         if failed:
             _raise_failure(failed, array, form)
-        return _deliver(target, out)
+        return deliver(target, out)
 
     return run
-
-
-def _deliver(result: Array, out: Array | None) -> Array:
-    if out is None:
-        return result[()] if result.ndim == 0 else result
-    if result is not out:
-        np.copyto(out, result)
-    return out
-
-
-def _explicit_words(random_bits: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
-    words = as_array("random_bits", random_bits)
-    if words.dtype != np.uint32:
-        raise TypeError(f"random_bits must have dtype uint32, got {words.dtype}")
-    if words.shape != shape:
-        raise ValueError(f"random_bits must have the shape of x, {shape}, got {words.shape}")
-    return np.ascontiguousarray(words).reshape(-1)
 
 
 def _raise_failure(failed: int, x: Array, form: FloatFormat | FixedFormat) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, _names
-from ._arrays import Array, as_float_array, check_out, first_index
+from ._arrays import Array, as_float32_array, check_out, first_index
 from ._float_format import FloatFormat
 from ._format_base import boolean, integer
 from ._quantize import quantize
@@ -335,11 +335,7 @@ def _limits(
 
 
 def _finite_float32(x: npt.ArrayLike) -> Array:
-    array = as_float_array("x", x)
-    if array.dtype != np.float32:
-        raise TypeError(
-            f"x must hold float32 or narrower floats, got {array.dtype}; convert it explicitly"
-        )
+    array = as_float32_array("x", x)
     finite = np.isfinite(array)
     if not finite.all():
         raise ValueError(f"x must be finite, got {array[~finite][0]} at {first_index(~finite)}")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, _names
-from ._arrays import Array, as_array, as_float_array, check_out, first_index
+from ._arrays import Array, as_array, as_float32_array, check_out, first_index
 from ._float_format import FloatFormat
 from ._quantize import encode as encode_values
 from ._quantize import quantize
@@ -208,9 +208,7 @@ def round_hardware(
     array([[ 4, 12,  0,  7]], dtype=uint8)
     """
     preset = _PRESETS[_names.canonical("name", name, {known: known for known in _PRESETS})]
-    array = as_float_array("x", x)
-    if array.dtype != np.float32:
-        raise TypeError("x: expected float32 or a narrower float, got float64: convert explicitly")
+    array = as_float32_array("x", x)
     words = _words(random_bits)
     expected = (*words.shape, preset.elements)
     if array.shape != expected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import as_float_array, first_index
+from ._arrays import as_float32_array, first_index
 from ._maxima import INFINITY_BITS, largest_magnitudes
 
 
@@ -101,9 +101,7 @@ class HindsightMax:
 
 
 def _largest_magnitude(x: npt.ArrayLike) -> np.float32:
-    array = as_float_array("x", x)
-    if array.dtype == np.float64:
-        raise TypeError("x: expected float32 or a narrower float, got float64 (convert explicitly)")
+    array = as_float32_array("x", x)
     found = largest_magnitudes(np.ascontiguousarray(array).reshape(1, -1), 0)
     if int(found[0]) >= INFINITY_BITS:
         at = first_index(~np.isfinite(array))
