@@ -124,9 +124,9 @@ def _run_formats(args: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     elif args.values:
         for fmt in chosen:
             print(f"{fmt.name}: {fmt!r}")
-            _print_table(_code_rows(fmt))
+            print_table(_code_rows(fmt))
     else:
-        _print_table(_limit_rows(chosen))
+        print_table(_limit_rows(chosen))
     return 0
 
 
@@ -231,7 +231,8 @@ def _record(fmt: FloatFormat, with_values: bool) -> dict[str, Any]:
 _FLOAT_QUERIES = ("max", "min", "smallest_normal", "smallest_subnormal", "eps")
 
 
-def _print_table(rows: Iterator[Sequence[str]]) -> None:
+def print_table(rows: Iterator[Sequence[str]]) -> None:
+    """Print rows with their columns aligned."""
     table = list(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
@@ -282,4 +283,13 @@ def _run_demo(args: argparse.Namespace) -> int:
     return 0 if written or args.output is None else 1
 
 
-_COMMANDS = (_add_formats, _add_demo)
+# abcdeep bias
+
+
+def _add_bias(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ._cli_bias import add_bias
+
+    add_bias(commands)
+
+
+_COMMANDS = (_add_formats, _add_bias, _add_demo)
