@@ -324,7 +324,7 @@ ONE = np.ones(3, np.float32)
         ({"coefficients": 16}, TypeError, "coefficients must be a string"),
         ({"axis": 1}, ValueError, "axis: expected axes of an array of 1 dimensions"),
         ({"axis": (0, -1)}, ValueError, "axis: expected every axis once"),
-        ({"axis": 0.5}, TypeError, "axis must be an integer"),
+        ({"axis": 0.5}, TypeError, "axis: expected an integer, a tuple"),
         ({"rounding": "nearest"}, ValueError, "unknown rounding"),
         ({"rounding": "stochastic"}, ValueError, "needs seed= or random_bits="),
         ({"out": np.ones(3)}, TypeError, "out must have dtype"),

@@ -22,6 +22,7 @@ from ._block_job import (
     scaled_max,
 )
 from ._block_layout import BlockLayout, Float32Array, decode_rows, element_values
+from ._block_packing import pack_nibbles, unpack_nibbles
 from ._fixed_format import FixedFormat
 from ._threads import check_threads
 from .block_array import BlockArray
@@ -265,7 +266,7 @@ def encode_blocks(
         scale_random_bits=scale_random_bits,
         threads=threads,
     )
-    codes = _packed(q.codes, q.axis) if q.element.bits == 4 else q.codes
+    codes = pack_nibbles(q.codes, q.axis) if q.element.bits == 4 else q.codes
     return codes, q.scales, q.tensor_scale
 
 
@@ -325,7 +326,7 @@ def decode_blocks(
         if words.dtype != np.uint8:
             raise TypeError(f"codes must have dtype uint8 (two words a byte), got {words.dtype}")
         at = BlockLayout.of(words.shape, axis, form.block).axis
-        words = _unpacked(words, at, size)
+        words = unpack_nibbles(words, at, size)
         if isinstance(form.element, FixedFormat):
             words = (words << 4).view(np.int8) >> 4
     elif size is not None:
@@ -387,31 +388,6 @@ def _delivered(
     if not np.may_share_memory(flat, kept):
         np.copyto(kept, layout.from_rows(flat, shape))
     return kept
-
-
-def _packed(codes: Array, axis: int) -> Array:
-    """Return words of 4 bits two a byte along `axis`."""
-    rows: Array = np.moveaxis(codes, axis, -1).view(np.uint8)
-    if codes.dtype == np.int8:
-        rows = rows & 15
-    if rows.shape[-1] % 2:
-        rows = np.concatenate([rows, np.zeros((*rows.shape[:-1], 1), np.uint8)], axis=-1)
-    pairs = np.ascontiguousarray(rows).view("<u2")
-    packed = (pairs | pairs >> 4).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(packed, -1, axis))
-
-
-def _unpacked(codes: Array, axis: int, size: SupportsIndex | None) -> Array:
-    rows = np.moveaxis(codes, axis, -1)
-    most = 2 * rows.shape[-1]
-    count = most if size is None else operator.index(size)
-    if count not in (most, max(most - 1, 0)):
-        raise ValueError(
-            f"size must be {max(most - 1, 0)} or {most} for {rows.shape[-1]} bytes, got {count}"
-        )
-    pairs = rows.astype("<u2", order="C")
-    words: Array = ((pairs | pairs << 4) & 0x0F0F).view(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(words[..., :count], -1, axis))
 
 
 def _with_scale_rounding(fmt: str | BlockFormat, scale_rounding: str | None) -> BlockFormat:

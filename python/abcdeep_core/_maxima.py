@@ -31,7 +31,11 @@ def sorted_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     try:
         axes = normalize_axis_tuple(axis, ndim, "axis")  # type: ignore[arg-type]
     except np.exceptions.AxisError as error:
-        raise ValueError(f"axis: expected axes of {ndim} dimensions, got {axis!r}") from error
+        raise ValueError(
+            f"axis: expected axes of an array of {ndim} dimensions, got {axis!r}"
+        ) from error
+    except ValueError:
+        raise ValueError(f"axis: expected every axis once, got {axis!r}") from None
     except TypeError:
         raise TypeError(
             f"axis: expected an integer, a tuple of them or None, got {axis!r}"

@@ -15,10 +15,10 @@ from . import _core, _names
 from ._arrays import Array, as_float32_array, check_out, first_index
 from ._float_format import FloatFormat
 from ._format_base import boolean, integer
+from ._maxima import Axis, sorted_axes
 from ._quantize import quantize
 from ._sums import sum_rows
 
-Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...] | None
 Clip: TypeAlias = str | float | tuple[str, float]
 
 # c1 and c2 by the number of levels; 3 and 15 are the rows for grids of 2 and 4 bits with a zero.
@@ -346,15 +346,9 @@ def _rows(x: Array, axis: Axis) -> tuple[Array, tuple[int, ...]]:
     """Return `x` as rows over the reduced axes, in C order, and the shape of their reductions."""
     if axis is None:
         return np.ascontiguousarray(x).reshape(1, -1), (1,) * x.ndim
-    given = axis if isinstance(axis, tuple) else (axis,)
-    axes = [integer("axis", a) for a in given]
-    if any(not -x.ndim <= a < x.ndim for a in axes):
-        raise ValueError(f"axis: expected axes of an array of {x.ndim} dimensions, got {axis}")
-    reduced = {a % x.ndim for a in axes}
-    if len(reduced) < len(axes):
-        raise ValueError(f"axis: expected every axis once, got {axis}")
+    reduced = sorted_axes(axis, x.ndim)
     kept = [a for a in range(x.ndim) if a not in reduced]
-    moved = x.transpose(*kept, *sorted(reduced))
+    moved = x.transpose(*kept, *reduced)
     shape = tuple(1 if a in reduced else size for a, size in enumerate(x.shape))
     size = math.prod(x.shape[a] for a in reduced)
     return np.ascontiguousarray(moved).reshape(math.prod(shape), size), shape
