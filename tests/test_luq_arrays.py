@@ -93,7 +93,7 @@ def test_shapes_without_much_in_them(isa: str) -> None:
         ({"underflow": "flush"}, ValueError, "unknown underflow 'flush'"),
         ({"log_rounding": "zero"}, ValueError, "unknown log_rounding 'zero'"),
         ({"over_range": "wrap"}, ValueError, "unknown over_range 'wrap'"),
-        ({"axis": 1}, ValueError, "axis: expected axes of 1 dimensions, got 1"),
+        ({"axis": 1}, ValueError, "axis: expected axes of an array of 1 dimensions, got 1"),
         ({"axis": (0, 0)}, ValueError, "axis"),
         ({"axis": "rows"}, TypeError, "axis: expected an integer"),
         ({"max_abs": -1}, ValueError, "max_abs: expected finite numbers >= 0, got -1.0"),
