@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import Array, as_array, as_float32_array, check_out, is_plain
+from ._format_base import boolean, integer
 from ._threads import check_threads
 from .random import check_unsigned, random_bits
 
@@ -104,8 +104,7 @@ def random_hadamard(
             f"x: expected a multiple of block={size} elements along axis {where}, got {length}"
         )
     masks = sign_masks(signs, size, length, seed, stream, call)
-    if not isinstance(inverse, bool | np.bool_):
-        raise TypeError(f"inverse: expected a bool, got {type(inverse).__name__}")
+    inverse = boolean("inverse", inverse)
     if out is not None:
         check_out(out, array.shape, np.dtype(np.float32))
     count = check_threads(threads)
@@ -115,9 +114,7 @@ def random_hadamard(
         source = source.copy()
     inner = int(np.prod(array.shape[where + 1 :], dtype=np.int64))
     if array.size:
-        _core.hadamard(
-            source.reshape(-1), target.reshape(-1), size, inner, masks, bool(inverse), count
-        )
+        _core.hadamard(source.reshape(-1), target.reshape(-1), size, inner, masks, inverse, count)
     if out is not None and target is not out:
         np.copyto(out, target)
         return out
@@ -126,7 +123,7 @@ def random_hadamard(
 
 def check_block(block: SupportsIndex) -> int:
     """Return `block` as an int if it is a power of two from 2 to 1024."""
-    size = _integer("block", block)
+    size = integer("block", block)
     if not 2 <= size <= LARGEST_BLOCK or size & (size - 1):
         raise ValueError(f"block: expected a power of two from 2 to {LARGEST_BLOCK}, got {size}")
     return size
@@ -134,7 +131,7 @@ def check_block(block: SupportsIndex) -> int:
 
 def check_axis(axis: SupportsIndex, ndim: int) -> int:
     """Return `axis` counted from the front, if an array of `ndim` dimensions has it."""
-    number = _integer("axis", axis)
+    number = integer("axis", axis)
     if not -ndim <= number < ndim:
         raise ValueError(f"axis: expected an axis of an array of {ndim} dimensions, got {number}")
     return number % ndim
@@ -180,10 +177,3 @@ def _given_signs(signs: Any, block: int, length: int) -> Array:
     if not (np.abs(array) == 1).all():
         raise ValueError("signs: expected +1 and -1 only")
     return array
-
-
-def _integer(name: str, value: SupportsIndex) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}") from None

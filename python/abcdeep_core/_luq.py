@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from typing import SupportsIndex
 
 import numpy as np
@@ -19,6 +18,7 @@ from ._arrays import (
     first_index,
     is_plain,
 )
+from ._format_base import integer
 from ._maxima import (
     INFINITY_BITS,
     Axis,
@@ -138,7 +138,7 @@ def luq(
     >>> bool((np.abs(mean - x) < 0.02 * np.abs(x) + 0.05).all())
     True
     """
-    count = _integer("samples", samples, 1, _MAX_SAMPLES)
+    count = integer("samples", samples, 1, _MAX_SAMPLES)
     grow = canonical("over_range", over_range, _OVER_RANGE) == "grow"
     job = _prepare(
         x, seed, stream, call, levels, max_abs, axis, count, alpha_rounding,
@@ -314,18 +314,8 @@ def _prepare(
     )  # fmt: skip
 
 
-def _integer(name: str, value: SupportsIndex, low: int, high: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}") from None
-    if not low <= number <= high:
-        raise ValueError(f"{name}: expected {low} to {high}, got {number}")
-    return number
-
-
 def _level_count(levels: SupportsIndex) -> int:
-    number = _integer("levels", levels, 0, 1 << 31)
+    number = integer("levels", levels)
     if number not in _LEVELS:
         raise ValueError(f"levels: expected 7, 8 or 5, got {number}")
     return number

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from . import _core, _names
 from ._arrays import Array, as_array, as_float32_array, check_out, first_index
 from ._float_format import FloatFormat
+from ._format_base import boolean
 from ._quantize import encode as encode_values
 from ._quantize import quantize
 from ._threads import check_threads
@@ -216,8 +217,7 @@ def round_hardware(
     if preset.nan == "error" and np.isnan(array).any():
         at = first_index(np.isnan(array))
         raise ValueError(f"x: expected no NaN for {preset.name}, got NaN at {at}")
-    if not isinstance(encode, bool | np.bool_):
-        raise TypeError(f"encode: expected a bool, got {type(encode).__name__}")
+    encode = boolean("encode", encode)
     if out is not None:
         dtype = preset.format.code_dtype if encode else np.dtype(np.float32)
         check_out(out, array.shape, dtype)
