@@ -23,7 +23,14 @@ from abcdeep_core.examples import (
     study_plan,
     study_text,
 )
-from abcdeep_core.examples.study_result import AS_TRAINED, FINE_TUNED, FLOAT32, LayerGain, Result
+from abcdeep_core.examples.study_result import (
+    AS_TRAINED,
+    FINE_TUNED,
+    FLOAT32,
+    FROM_SCRATCH,
+    LayerGain,
+    Result,
+)
 from test_report import without
 
 AS_TRAINED_NAMES = ["M10E5", "M7E4", "M5E4", "M4E3", "M4E3 b6"]
@@ -58,14 +65,15 @@ def test_demo_has_every_row(demo: dict[str, Any]) -> None:
         *((AS_TRAINED, name) for name in AS_TRAINED_NAMES),
         (FINE_TUNED, "M7E4"),
         *((FINE_TUNED, name) for name in ("M4E3", "M4E3", "M4E3 b6", "M4E3 b6")),
+        (FROM_SCRATCH, "4-bit LUQ"),
     ]
     assert [row["bits"] for row in rows[:10]] == [32, 16, 12, 10, 8, 8, 16, 16, 12, 12]
     methods = ["two stages", "identity", "immediate/DIFF", "identity", "recursive/OF"]
-    assert [row["method"] for row in rows[10:]] == methods
+    assert [row["method"] for row in rows[10:]] == [*methods, ""]
 
 
 def test_demo_measures_what_it_says(demo: dict[str, Any]) -> None:
-    rows = demo["record"]["rows"]
+    *rows, luq = demo["record"]["rows"]
     assert rows[0]["accuracy"] > 0.8
     assert rows[0]["events"] is None
     assert rows[0]["speed_against_float32"] == 1
@@ -75,6 +83,10 @@ def test_demo_measures_what_it_says(demo: dict[str, Any]) -> None:
     assert by_name["M4E3 b6"]["overflow_percent"] > by_name["M4E3"]["overflow_percent"]
     assert by_name["M10E5"]["gain"] > by_name["M7E4"]["gain"] > by_name["M4E3"]["gain"] > 0
     assert abs(by_name["M10E5"]["accuracy"] - rows[0]["accuracy"]) < 0.02
+    assert luq["accuracy"] > rows[0]["accuracy"] - 0.1
+    assert luq["events"] is None
+    assert luq["layers"] == []
+    assert len(luq["history"]["loss"]) == 3
     for row in rows[1:]:
         assert row["speed_against_float32"] == pytest.approx(rows[0]["seconds"] / row["seconds"])
         assert [layer["terms"] for layer in row["layers"]] == [9, 144, 288, 256]
@@ -205,6 +217,10 @@ def test_sentences_follow_from_the_numbers() -> None:
     assert "with the same weights the accuracy changes by" in worse
     assert "immediate/DIFF is 19.80 points below identity" in worse
     assert "other is not measurably different from identity" in worse
+    scratch = study_text.sentences([reference, kept, fake("LUQ", FROM_SCRATCH, 89.9)])
+    assert scratch.endswith(
+        " Trained from scratch with LUQ it reaches 89.90 % (not measurably different from float32)."
+    )
     alone = study_text.sentences([reference, kept])
     assert alone.endswith("with the same weights M7E4 (8 bits) is not measurably different.")
 
@@ -256,10 +272,8 @@ def write_idx(path: Path, values: np.ndarray[Any, Any]) -> None:
     path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made-up images in the files of the data set: one bright column a class, and noise."""
-    path = tmp_path_factory.mktemp("fashion")
+def write_images(path: Path) -> Path:
+    """Write made-up images in the files of the data set: one bright column a class, and noise."""
     rng = np.random.default_rng(0)
     for name, count in (("train", 200), ("t10k", 60)):
         labels = rng.integers(0, 10, count)
@@ -269,6 +283,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_idx(path / f"{name}-images-idx3-ubyte{suffix}", images)
         write_idx(path / f"{name}-labels-idx1-ubyte{suffix}", labels)
     return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("fashion"))
 
 
 def test_idx_files_are_read_plain_and_compressed(folder: Path) -> None:

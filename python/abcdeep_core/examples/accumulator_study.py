@@ -12,7 +12,7 @@ import numpy.typing as npt
 from abcdeep_core import nn
 
 from .study_plan import Plan, Recipe
-from .study_result import AS_TRAINED, FINE_TUNED, FLOAT32, LayerGain, Result
+from .study_result import AS_TRAINED, FINE_TUNED, FLOAT32, FROM_SCRATCH, LayerGain, Result
 
 Data: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -45,7 +45,7 @@ def run(
     log: StepLog | None = None,
     progress: bool | None = None,
 ) -> list[Result]:
-    """Run a study and return its rows: float32, then as trained, then fine-tuned.
+    """Run a study and return its rows: float32, as trained, fine-tuned, trained from scratch.
 
     Parameters
     ----------
@@ -80,10 +80,14 @@ def run(
         log.step(f"{row}: {100 * result.accuracy:.2f} % ({seconds:.1f} s)")
         return result
 
+    def trained(arithmetic: nn.Arithmetic) -> tuple[nn.Sequential, nn.History]:
+        stages = [arithmetic] * len(plan.training.epochs)
+        return train_stages(
+            plan.network(seed), stages, data, None, plan.training, seed=seed, progress=progress
+        )
+
     started = time.perf_counter()
-    model = plan.network(seed)
-    stages = [nn.float32_arithmetic()] * len(plan.training.epochs)
-    model, _ = train_stages(model, stages, data, None, plan.training, seed=seed, progress=progress)
+    model, _ = trained(nn.float32_arithmetic())
     results = [measured(model, started, name=FLOAT32, stage=FLOAT32)]
     common = {"float32_seconds": results[0].seconds}
     for name, arithmetic in plan.as_trained.items():
@@ -107,6 +111,12 @@ def run(
                 boundary=tuning.recipe.epochs[0] if len(tuning.recipe.epochs) > 1 else 0,
                 **common,
             )
+        )
+    for name, arithmetic_of in plan.from_scratch:
+        started = time.perf_counter()
+        tuned, history = trained(arithmetic_of(seed))
+        results.append(
+            measured(tuned, started, name=name, stage=FROM_SCRATCH, history=history, **common)
         )
     return results
 

@@ -1,4 +1,4 @@
-"""The demo: narrow accumulators in a small convolutional network on handwritten digits."""
+"""The demo: narrow accumulators and 4-bit training of a small network on handwritten digits."""
 
 from __future__ import annotations
 
@@ -88,6 +88,7 @@ def plan(quick: bool = False) -> Plan:
             Tuning(accumulator=accumulator, ste=ste, recipe=recipe, samples=samples)
             for accumulator, ste, recipe in rows
         ),
+        from_scratch=(("4-bit LUQ", lambda seed: nn.luq_arithmetic(seed=seed)),),
         event_samples=50 if quick else None,
     )
 
@@ -134,7 +135,7 @@ def demo(
         results,
         title="Narrow accumulators in a small network",
         subtitle="A convolutional network for handwritten digits, trained in float32, then run and"
-        " fine-tuned with emulated accumulators.",
+        " fine-tuned with emulated accumulators, and trained from scratch in 4 bits.",
         facts={
             "command": f"abcdeep demo --seed {seed}{' --quick' if quick else ''}",
             "data": f"scikit-learn's digits, 8 x 8 pixels: {len(data[0])} for training,"

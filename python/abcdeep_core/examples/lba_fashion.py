@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 
-from abcdeep_core import nn
-
 from .accumulator_study import Data, StepLog, run
+from .arguments import positive_integer, positive_number, seed_word
 from .fashion_mnist import DEBIAN_FOLDER, load_fashion_mnist
+from .fashion_networks import NETWORKS
 from .study_output import machine, publish, warn_without_report
 from .study_plan import M4E3, M4E3_LOW, M7E4, METHODS, Plan, Recipe, Tuning
 from .study_result import Result
 from .study_text import claims
 
 ESTIMATORS = tuple(METHODS)[1:]
-
-
-def dense_network(seed: int, width: int = 512) -> nn.Sequential:
-    """Return an untrained network of four fully connected layers, the first of 784 terms."""
-    layers: list[nn.Layer] = [nn.Flatten()]
-    for inputs in (784, width, width):
-        layers += [nn.Linear(inputs, width, bias=False), nn.BatchNorm(width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(width, 10), seed=seed)
-
-
-def convolutional_network(seed: int, width: int = 64) -> nn.Sequential:
-    """Return an untrained network of three convolutions, the last of 9 * width terms."""
-    layers: list[nn.Layer] = []
-    for inputs, outputs in ((1, width // 4), (width // 4, width), (width, width)):
-        layers += [
-            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm(outputs),
-            nn.ReLU(),
-        ]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * width, 10), seed=seed)
-
-
-NETWORKS = {"mlp": (dense_network, 512), "cnn": (convolutional_network, 64)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,44 +116,37 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--network", choices=tuple(NETWORKS), default="mlp", help="fully connected or convolutional"
     )
-    add("--width", type=_count, help="features or channels of a layer (mlp 512, cnn 64)")
-    add("--seeds", type=_seed, nargs="+", default=[0], help="one whole study each")
-    add("--epochs", type=_count, default=5, help="of the training in float32")
-    add("--tuning-epochs", type=_count, default=1, help="of each of the two stages for M7E4")
-    add("--narrow-epochs", type=_count, default=2, help="of the fine-tuning for M4E3")
-    add("--rate", type=_rate, default=0.02, help="learning rate of the fine-tuning for M4E3")
+    add("--width", type=positive_integer, help="features or channels of a layer (mlp 512, cnn 64)")
+    add("--seeds", type=seed_word, nargs="+", default=[0], help="one whole study each")
+    add("--epochs", type=positive_integer, default=5, help="of the training in float32")
+    add(
+        "--tuning-epochs",
+        type=positive_integer,
+        default=1,
+        help="of each of the two stages for M7E4",
+    )
+    add("--narrow-epochs", type=positive_integer, default=2, help="of the fine-tuning for M4E3")
+    add(
+        "--rate",
+        type=positive_number,
+        default=0.02,
+        help="learning rate of the fine-tuning for M4E3",
+    )
     add("--estimators", nargs="*", choices=ESTIMATORS, default=["immediate_diff", "recursive_of"],
         help="straight-through estimators to compare with the identity for M4E3")  # fmt: skip
-    add("--samples", type=_count, help="training images (all)")
-    add("--narrow-samples", type=_count, default=2000,
+    add("--samples", type=positive_integer, help="training images (all)")
+    add("--narrow-samples", type=positive_integer, default=2000,
         help="training images of the fine-tuning for M4E3")  # fmt: skip
-    add("--test-samples", type=_count, help="test images (all)")
-    add("--event-samples", type=_count, default=500, help="test images whose events are counted")
+    add("--test-samples", type=positive_integer, help="test images (all)")
+    add(
+        "--event-samples",
+        type=positive_integer,
+        default=500,
+        help="test images whose events are counted",
+    )
     add("-o", "--output", metavar="FILE", help="write an HTML report")
     add("--json", metavar="FILE", help="write everything measured as JSON")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2^32 - 1, got {text!r}")
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0 < rate < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
-    return rate
 
 
 if __name__ == "__main__":

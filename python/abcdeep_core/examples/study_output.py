@@ -57,7 +57,7 @@ def publish(
     report_path: PathLike | None,
     json_path: PathLike | None = None,
 ) -> bool:
-    """Print the table and its two sentences, and write the files.
+    """Print the table and its sentences, and write the files.
 
     Parameters
     ----------

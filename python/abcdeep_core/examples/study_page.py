@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from abcdeep_core import report
 
-from .study_result import AS_TRAINED, FINE_TUNED, FLOAT32, Result
+from .study_result import AS_TRAINED, FINE_TUNED, FROM_SCRATCH, Result
 from .study_text import COLUMNS, Group, cells, claims, float32, grouped, sentences
-
-HEADINGS = {FLOAT32: "float32", AS_TRAINED: "as trained", FINE_TUNED: "fine-tuned"}
 
 
 def page(
@@ -71,6 +69,9 @@ _READING = (
     " first has underflow switched off. The identity estimator ignores what the accumulator did;"
     " immediate/DIFF gives no gradient to terms that changed nothing, immediate/OF and recursive/OF"
     " none to terms that overflowed.",
+    "Trained from scratch: the same training as that of the float32 network, but with LUQ: weights"
+    " and activations are rounded to INT4, output gradients to unbiased logarithmic FP4; sums are"
+    " float32.",
     "Rates are events per 100 terms of the dot products, zeros included. A product that becomes"
     " zero underflows; a sum that becomes zero counts as underflow and its addend as swamped.",
 )
@@ -82,7 +83,7 @@ def _table(groups: Sequence[Group]) -> report.Table:
     for group in groups:
         if group.first.stage != stage:
             stage = group.first.stage
-            rows.append(report.Row([HEADINGS[stage]]))
+            rows.append(report.Row([stage]))
         rows.append(report.Row(cells(group, reference), share=group.accuracy / 100))
     columns = [
         report.Column(title, meaning, number=index >= 2)
@@ -156,7 +157,7 @@ def _curves(groups: Sequence[Group]) -> list[report.Figure]:
     loss, accuracy, staged = [], [], False
     for group in groups:
         result = group.first
-        if result.history is None:
+        if result.history is None or result.stage == FROM_SCRATCH:
             continue
         staged |= result.boundary > 0
         percent = [100 * value for value in result.history.validation_accuracy]

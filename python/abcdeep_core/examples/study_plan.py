@@ -129,6 +129,8 @@ class Plan:
         The fine-tuned rows.
     accumulators : tuple of Accumulator
         The floating-point accumulators that the network is evaluated with as it is.
+    from_scratch : tuple of (str, callable)
+        Name, and from a seed the arithmetic, of rows that are trained as the float32 network is.
     event_samples : int, optional
         How many of the test samples the events are counted over; None for all.
     """
@@ -137,6 +139,7 @@ class Plan:
     training: Recipe
     tunings: tuple[Tuning, ...]
     accumulators: tuple[Accumulator, ...] = (M10E5, M7E4, M5E4, M4E3, M4E3_LOW)
+    from_scratch: tuple[tuple[str, Callable[[int], nn.Arithmetic]], ...] = ()
     event_samples: int | None = None
 
     @property
@@ -153,4 +156,4 @@ class Plan:
     @property
     def steps(self) -> int:
         """Return how many rows a run has."""
-        return 1 + len(self.as_trained) + len(self.tunings)
+        return 1 + len(self.as_trained) + len(self.tunings) + len(self.from_scratch)

@@ -15,6 +15,7 @@ from ..events import Events
 FLOAT32 = "float32"
 AS_TRAINED = "as trained"
 FINE_TUNED = "fine-tuned"
+FROM_SCRATCH = "trained from scratch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,11 @@ class Result:
     Attributes
     ----------
     name : str
-        Of the accumulator, such as "M7E4".
+        Of the accumulator, such as "M7E4", or of the arithmetic of a training from scratch.
     bits : int
         Its width.
     stage : str
-        `FLOAT32`, `AS_TRAINED` or `FINE_TUNED`.
+        `FLOAT32`, `AS_TRAINED`, `FINE_TUNED` or `FROM_SCRATCH`.
     method : str
         How it was fine-tuned, "" if it was not.
     loss : float
@@ -65,7 +66,7 @@ class Result:
     gains : list of LayerGain
         One for each matrix product, in the order of the forward pass.
     history : History, optional
-        Of the fine-tuning.
+        Of the fine-tuning, or of the training from scratch.
     boundary : int
         Epochs of its first stage.
     seed : int

@@ -1,4 +1,4 @@
-"""An accumulator study in words: its table, two sentences, and the claims it tests."""
+"""An accumulator study in words: its table, a few sentences, and the claims it tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .study_result import AS_TRAINED, FINE_TUNED, FLOAT32, Result
+from .study_result import AS_TRAINED, FINE_TUNED, FLOAT32, FROM_SCRATCH, Result
 
 COLUMNS = (
     ("accumulator", "format of the running sum, or float32 with no emulation"),
@@ -115,8 +115,14 @@ def cells(group: Group, reference: Group) -> list[str]:
         change,
         *(percent(group.mean(field)) for field in ("overflow", "underflow", "swamped")),
         f"{group.mean('gain'):.3f}" if emulated else "-",
-        f"{group.mean('speed'):.3f}" if emulated else "1",
+        _speed(group),
     ]
+
+
+def _speed(group: Group) -> str:
+    if group.first.name == FLOAT32:
+        return "1"
+    return f"{group.mean('speed'):.3f}" if group.first.events is not None else "-"
 
 
 def table(results: Sequence[Result]) -> str:
@@ -170,12 +176,13 @@ def _points(value: float) -> str:
 
 
 def sentences(results: Sequence[Result]) -> str:
-    """Return two sentences that say what the table shows; both follow from its numbers.
+    """Return what the table shows in up to three sentences, which follow from its numbers.
 
     A difference counts where an exact sign test over the test samples finds it at the 5 % level.
     """
     groups = grouped(results)
-    return f"{_as_trained(groups)} {_fine_tuned(groups)}".rstrip()
+    texts = (_as_trained(groups), _fine_tuned(groups), _from_scratch(groups))
+    return " ".join(text for text in texts if text)
 
 
 def _as_trained(groups: Sequence[Group]) -> str:
@@ -223,6 +230,15 @@ def _fine_tuned(groups: Sequence[Group]) -> str:
         return ""
     *first, last = parts
     return f"Fine-tuning {', '.join(first)}{', and ' if first else ''}{last}."
+
+
+def _from_scratch(groups: Sequence[Group]) -> str:
+    reference = float32(groups)
+    parts = [
+        f"with {group.first.name} it reaches {group.accuracy:.2f} % ({_against(group, reference)})"
+        for group in _rows(groups, FROM_SCRATCH)
+    ]
+    return f"Trained from scratch {_listed(parts)}." if parts else ""
 
 
 def _against(group: Group, other: Group) -> str:

@@ -12,16 +12,44 @@ from .layers import Flatten, Layer, Parameter, ReLU, Sequential
 from .linear import GemmLayer, Linear
 from .loss import softmax_cross_entropy
 from .normalization import BatchNorm, LayerNorm
-from .operand import FormatQuantizer, RandomAddress, ScaledArray, SymmetricQuantizer
-from .optimizer import Optimizer, OptimizerState, adamw, cosine_schedule, sgd
+from .operand import (
+    FormatQuantizer,
+    OperandContext,
+    RandomAddress,
+    ScaledArray,
+    SymmetricQuantizer,
+)
+from .optimizer import (
+    Optimizer,
+    OptimizerState,
+    adamw,
+    cosine_schedule,
+    sgd,
+    triangle_schedule,
+)
 from .progress import ProgressBar
+from .quantizers import (
+    BlockQuantizer,
+    DelayedScaleQuantizer,
+    LuqQuantizer,
+    UniformQuantizer,
+)
+from .recipes import (
+    fnt_arithmetic,
+    fp8_arithmetic,
+    luq_arithmetic,
+    mxfp4_arithmetic,
+    nvfp4_arithmetic,
+)
 from .training import Evaluation, History, evaluate, train
 
 __all__ = [
     "Arithmetic",
     "AvgPool2d",
     "BatchNorm",
+    "BlockQuantizer",
     "Conv2d",
+    "DelayedScaleQuantizer",
     "Evaluation",
     "Flatten",
     "FormatQuantizer",
@@ -31,7 +59,9 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Linear",
+    "LuqQuantizer",
     "MaxPool2d",
+    "OperandContext",
     "Optimizer",
     "OptimizerState",
     "Parameter",
@@ -41,13 +71,20 @@ __all__ = [
     "ScaledArray",
     "Sequential",
     "SymmetricQuantizer",
+    "UniformQuantizer",
     "adamw",
     "cosine_schedule",
     "evaluate",
     "float32_arithmetic",
+    "fnt_arithmetic",
+    "fp8_arithmetic",
     "integer_arithmetic",
     "lba_arithmetic",
+    "luq_arithmetic",
+    "mxfp4_arithmetic",
+    "nvfp4_arithmetic",
     "sgd",
     "softmax_cross_entropy",
     "train",
+    "triangle_schedule",
 ]

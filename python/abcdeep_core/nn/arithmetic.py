@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -12,11 +12,14 @@ import abcdeep_core as ab
 
 from .operand import (
     FloatArray,
+    OperandContext,
     QuantizerLike,
     RandomAddress,
     ScaledArray,
     SymmetricQuantizer,
     as_quantizer,
+    as_scaled,
+    run_quantizer,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 EventsChoice: TypeAlias = bool | Literal["overflow"]
 
 _STE_VARIANTS = ("identity", "recursive_of", "immediate_of", "immediate_diff")
+_OPERANDS = ("forward", "original")
+_OF_GRADIENTS = ("input_gradient", "weight_gradient", "output_gradient", "gradient_operands")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +72,17 @@ class GemmArithmetic:
             object.__setattr__(self, name, as_quantizer(name, getattr(self, name)))
 
     def quantize(
-        self, a: FloatArray, b: FloatArray, random: RandomAddress
+        self,
+        a: FloatArray | ScaledArray,
+        b: FloatArray | ScaledArray,
+        random: RandomAddress,
+        contexts: tuple[OperandContext, OperandContext] | None = None,
     ) -> tuple[ScaledArray, ScaledArray]:
         """Return both operands as the matrix product sees them."""
+        a_context, b_context = contexts or (OperandContext(), OperandContext())
         return (
-            _quantize("a_quantizer", self.a_quantizer, a, random.keywords(role=0)),
-            _quantize("b_quantizer", self.b_quantizer, b, random.keywords(role=1)),
+            _quantize("a_quantizer", self.a_quantizer, a, random.keywords(role=0), a_context),
+            _quantize("b_quantizer", self.b_quantizer, b, random.keywords(role=1), b_context),
         )
 
     def matmul(
@@ -100,13 +110,17 @@ class GemmArithmetic:
 
 
 def _quantize(
-    name: str, quantizer: QuantizerLike, x: FloatArray, words: dict[str, Any]
+    name: str,
+    quantizer: QuantizerLike,
+    x: FloatArray | ScaledArray,
+    words: dict[str, Any],
+    context: OperandContext,
 ) -> ScaledArray:
-    function = as_quantizer(name, quantizer)
-    quantized = x if function is None else function(x, **words)
-    if isinstance(quantized, ScaledArray):
-        return quantized
-    return ScaledArray(quantized, x.dtype.type(1))
+    if isinstance(x, ScaledArray):
+        if quantizer is None:
+            return x
+        x = x.dequantize()
+    return as_scaled(name, run_quantizer(name, quantizer, x, words, context), x.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +137,21 @@ class Arithmetic:
 
     The gradient products start from the operands that the forward product saw and apply their own
     quantisers to these; the gradient passes a forward quantiser unchanged. A bias is added in
-    float32 after the accumulation, outside the datapath.
+    float32 after the accumulation, outside the datapath; its gradient is the float32 sum of the
+    output gradient as it arrives.
 
     Parameters
     ----------
     forward, input_gradient, weight_gradient : GemmArithmetic
         By default float32 BLAS.
+    output_gradient : optional
+        A quantiser, as `GemmArithmetic` takes, of the output gradient. It runs once, and both
+        gradient products see its result (through their own quantisers, where they have some). It
+        may return a pair, for the input gradient and for the weight gradient. The axis that it may
+        ask for is that of the input gradient.
+    gradient_operands : {"forward", "original"}
+        What the gradient products start from: input and weight as the forward product saw them, or
+        as they were before its quantisers.
     ste : {"identity", "recursive_of", "immediate_of", "immediate_diff"}
         The straight-through estimator. "identity" is the ordinary gradient, by the two gradient
         products. The others know which terms of the forward accumulation were lost
@@ -160,23 +183,44 @@ class Arithmetic:
     forward: GemmArithmetic = GemmArithmetic()
     input_gradient: GemmArithmetic = GemmArithmetic()
     weight_gradient: GemmArithmetic = GemmArithmetic()
+    output_gradient: QuantizerLike = None
+    gradient_operands: str = "forward"
     ste: str = "identity"
     seed: int | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
-        if self.ste not in _STE_VARIANTS:
-            raise ValueError(f"ste: expected one of {', '.join(_STE_VARIANTS)}, got {self.ste!r}")
+        quantizer = as_quantizer("output_gradient", self.output_gradient)
+        object.__setattr__(self, "output_gradient", quantizer)
+        for name, choices in (("gradient_operands", _OPERANDS), ("ste", _STE_VARIANTS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
         if self.ste == "identity":
             return
         if self.forward.datapath is None:
             raise ValueError(f"forward: expected a datapath for ste={self.ste!r}, got None")
-        for name in ("input_gradient", "weight_gradient"):
-            if getattr(self, name) != GemmArithmetic():
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _OF_GRADIENTS and value != field.default:
                 raise ValueError(
-                    f"{name}: expected the default with ste={self.ste!r}, whose gradients are"
-                    f" float32 sums, got {getattr(self, name)!r}"
+                    f"{field.name}: expected the default with ste={self.ste!r}, whose gradients"
+                    f" are float32 sums, got {value!r}"
                 )
+
+    def quantize_output_gradient(
+        self, g: FloatArray, random: RandomAddress, context: OperandContext
+    ) -> tuple[ScaledArray, ScaledArray]:
+        """Return the output gradient as the input gradient and the weight gradient start from it.
+
+        Both are one object unless the quantiser returns a pair.
+        """
+        name, words = "output_gradient", random.keywords(role=0)
+        quantized = run_quantizer(name, self.output_gradient, g, words, context)
+        if isinstance(quantized, tuple) and len(quantized) == 2:
+            return as_scaled(name, quantized[0], g.dtype), as_scaled(name, quantized[1], g.dtype)
+        both = as_scaled(name, quantized, g.dtype)
+        return both, both
 
 
 def float32_arithmetic() -> Arithmetic:

@@ -11,7 +11,7 @@ import abcdeep_core as ab
 
 from .arithmetic import Arithmetic
 from .layers import Layer, check_input
-from .linear import GemmLayer
+from .linear import FORWARD, INPUT, WEIGHT, GemmLayer
 from .operand import FloatArray, ScaledArray
 
 Pair: TypeAlias = int | tuple[int, int]
@@ -146,8 +146,9 @@ class Conv2d(GemmLayer):
         in_channels = self.weight.value.shape[1] * self.groups
         check_input(self, x, ("N", in_channels, "H", "W"), self.dtype)
         call = self._begin(training)
-        gemm, random = self.arithmetic.forward, self._random(0, call)
-        image, weight = gemm.quantize(x, self.weight.value, random)
+        gemm, random = self.arithmetic.forward, self._random(FORWARD, call)
+        operands = x, self.weight.value
+        image, weight = self._quantize_operands(FORWARD, operands, (1, 1), call, training)
         if gemm.datapath is None:
             y = self._reference(image.dequantize(), weight.dequantize())
         else:
@@ -158,7 +159,9 @@ class Conv2d(GemmLayer):
         if self.bias is not None:
             y = y + self.bias.value[:, np.newaxis, np.newaxis]
         if training:
-            self._save(y, image.dequantize(), weight.dequantize(), call)
+            if self.arithmetic.gradient_operands == "forward":
+                operands = image.dequantize(), weight.dequantize()
+            self._save(y, *operands, call)
         return y
 
     def backward(self, g: FloatArray) -> FloatArray:
@@ -168,10 +171,11 @@ class Conv2d(GemmLayer):
             self.bias.gradient = g.sum(axis=(0, 2, 3))
         arithmetic = self.arithmetic
         if arithmetic.ste == "identity":
-            self.weight.gradient = self._weight_gradient(x, g, call)
-            return self._input_gradient(g, weight, x.shape, call)
+            for_input, for_weight = self._quantize_output_gradient(g, 1, call)
+            self.weight.gradient = self._weight_gradient(x, for_weight, call)
+            return self._input_gradient(for_input, weight, x.shape, call)
         grad_x: FloatArray
-        words = self._random(0, call).keywords(role=2)  # those of the forward accumulation
+        words = self._random(FORWARD, call).keywords(role=2)  # those of the forward accumulation
         assert arithmetic.forward.datapath is not None  # Arithmetic has seen to it
         grad_x, self.weight.gradient = ab.conv2d_backward(
             g,
@@ -207,9 +211,9 @@ class Conv2d(GemmLayer):
         rows = np.matmul(_columns(windows, self.groups), self._matrices(weight).mT)
         return _to_images(rows, (len(x), len(weight), *windows.shape[2:4]))
 
-    def _weight_gradient(self, x: FloatArray, g: FloatArray, call: int) -> FloatArray:
-        gemm, random = self.arithmetic.weight_gradient, self._random(2, call)
-        image, grad = gemm.quantize(x, g, random)
+    def _weight_gradient(self, x: FloatArray, g: ScaledArray, call: int) -> FloatArray:
+        gemm, random = self.arithmetic.weight_gradient, self._random(WEIGHT, call)
+        image, grad = self._quantize_operands(WEIGHT, (x, g), (0, 0), call)
         columns = _columns(self._padded_windows(image.values), self.groups)
         rows = _to_rows(grad.values, self.groups)
         product, _ = gemm.matmul(
@@ -218,18 +222,19 @@ class Conv2d(GemmLayer):
         return product.mT.reshape(self.weight.value.shape)
 
     def _input_gradient(
-        self, g: FloatArray, weight: FloatArray, shape: tuple[int, ...], call: int
+        self, g: ScaledArray, weight: FloatArray, shape: tuple[int, ...], call: int
     ) -> FloatArray:
-        gemm, random = self.arithmetic.input_gradient, self._random(1, call)
-        grad, kernels = gemm.quantize(g, weight, random)
+        gemm, random = self.arithmetic.input_gradient, self._random(INPUT, call)
+        grad, kernels = self._quantize_operands(INPUT, (g, weight), (1, 0), call)
         (top, left), (height, width) = self.padding, shape[2:]
         padded_shape = (*shape[:2], height + 2 * top, width + 2 * left)
         if gemm.datapath is None:
             # The order of sums is free here: the short product over O, then the sum over taps.
             rows = _to_rows(grad.dequantize(), self.groups)
             columns = np.matmul(rows, self._matrices(kernels.dequantize()))
-            windows = _to_images(columns, (shape[0], columns.shape[2] * self.groups, *g.shape[2:]))
-            split = windows.reshape(shape[0], shape[1], *self.kernel, *g.shape[2:])
+            pixels = grad.values.shape[2:]
+            windows = _to_images(columns, (shape[0], columns.shape[2] * self.groups, *pixels))
+            split = windows.reshape(shape[0], shape[1], *self.kernel, *pixels)
             padded = _fold(
                 split.transpose(0, 1, 4, 5, 2, 3), padded_shape, self.stride, self.dilation
             )

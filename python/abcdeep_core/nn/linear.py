@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import abcdeep_core as ab
 
 from .arithmetic import Arithmetic, EventsChoice, float32_arithmetic
 from .layers import Layer, Parameter, check_dtype, check_input
-from .operand import FloatArray, RandomAddress, ScaledArray
+from .operand import FloatArray, OperandContext, RandomAddress, ScaledArray
 
 if TYPE_CHECKING:
     from ..events import Events
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # Evaluation draws its random words far from those of any training step. matmul makes three calls
 # of each of ours and a call has 32 bits, hence not 2^31.
 _EVALUATION_CALL = 2**30
+
+# What has streams of its own in a layer: the three products, and the output gradient.
+FORWARD, INPUT, WEIGHT, OUTPUT = range(4)
 
 
 class GemmLayer(Layer):
@@ -43,6 +47,9 @@ class GemmLayer(Layer):
     ----------
     events : Events or None
         What the accumulators did in the latest `evaluate(..., events=True)`.
+    quantizer_states : dict
+        What quantisers remember from step to step, for each (product, operand); see
+        `OperandContext`.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class GemmLayer(Layer):
         self.evaluation_calls = 0
         self.count_events: EventsChoice = False
         self.events: Events | None = None
+        self.quantizer_states: dict[tuple[int, int], dict[str, Any]] = {}
         if seed is not None:
             self.initialize(np.random.default_rng(seed))
 
@@ -83,8 +91,9 @@ class GemmLayer(Layer):
             self.initialized = True
 
     def set_arithmetic(self, arithmetic: Arithmetic) -> None:
-        """Use `arithmetic` from now on."""
+        """Use `arithmetic` from now on; its quantisers begin without a state."""
         self.arithmetic = arithmetic
+        self.quantizer_states = {}
 
     def _begin(self, training: bool) -> int:
         """Count a forward pass and return the call number of its random words."""
@@ -100,8 +109,39 @@ class GemmLayer(Layer):
         return _EVALUATION_CALL + self.evaluation_calls - 1
 
     def _random(self, product: int, call: int) -> RandomAddress:
-        """Return the address of a product's words: 0 forward, 1 input, 2 weight gradient."""
+        """Return the address of a product's words."""
         return RandomAddress(self.arithmetic.seed, 16 * self.index + 4 * product, call)
+
+    def _context(self, product: int, role: int, axis: int, training: bool = True) -> OperandContext:
+        """Return what the quantiser of operand a (role 0) or b (role 1) may know."""
+        state = self.quantizer_states.setdefault((product, role), {})
+        return OperandContext(axis, training, state if training else copy.deepcopy(state))
+
+    def _quantize_output_gradient(
+        self, g: FloatArray, axis: int, call: int
+    ) -> tuple[ScaledArray, ScaledArray]:
+        context, random = self._context(OUTPUT, 0, axis), self._random(OUTPUT, call)
+        return self.arithmetic.quantize_output_gradient(g, random, context)
+
+    def _quantize_operands(
+        self,
+        product: int,
+        operands: tuple[FloatArray | ScaledArray, FloatArray | ScaledArray],
+        axes: tuple[int, int],
+        call: int,
+        training: bool = True,
+    ) -> tuple[ScaledArray, ScaledArray]:
+        """Apply the quantisers of a product; `axes` are the reduction axes of its operands."""
+        products = (
+            self.arithmetic.forward,
+            self.arithmetic.input_gradient,
+            self.arithmetic.weight_gradient,
+        )
+        contexts = (
+            self._context(product, 0, axes[0], training),
+            self._context(product, 1, axes[1], training),
+        )
+        return products[product].quantize(*operands, self._random(product, call), contexts)
 
     def _wanted_events(self, training: bool) -> EventsChoice:
         return False if training else self.count_events
@@ -155,15 +195,19 @@ class Linear(GemmLayer):
         in_features, out_features = self.weight.value.shape
         check_input(self, x, ("...", in_features), self.dtype)
         call = self._begin(training)
-        gemm, random = self.arithmetic.forward, self._random(0, call)
-        rows, weight = gemm.quantize(x.reshape(-1, in_features), self.weight.value, random)
-        y, events = gemm.matmul(rows, weight, random, self._wanted_events(training))
+        operands = x.reshape(-1, in_features), self.weight.value
+        rows, weight = self._quantize_operands(FORWARD, operands, (-1, 0), call, training)
+        y, events = self.arithmetic.forward.matmul(
+            rows, weight, self._random(FORWARD, call), self._wanted_events(training)
+        )
         self._add_events(events)
         if self.bias is not None:
             y = y + self.bias.value
         y = y.reshape(*x.shape[:-1], out_features)
         if training:
-            self._save(y, rows.dequantize(), weight.dequantize(), x.shape, call)
+            if self.arithmetic.gradient_operands == "forward":
+                operands = rows.dequantize(), weight.dequantize()
+            self._save(y, *operands, x.shape, call)
         return y
 
     def backward(self, g: FloatArray) -> FloatArray:
@@ -174,8 +218,9 @@ class Linear(GemmLayer):
             self.bias.gradient = g.sum(axis=0)
         grad_rows: FloatArray
         if self.arithmetic.ste == "identity":
-            grad_rows = self._input_gradient(g, weight, call)
-            self.weight.gradient = self._weight_gradient(rows, g, call)
+            for_input, for_weight = self._quantize_output_gradient(g, -1, call)
+            grad_rows = self._input_gradient(for_input, weight, call)
+            self.weight.gradient = self._weight_gradient(rows, for_weight, call)
         else:
             assert self.arithmetic.forward.datapath is not None  # Arithmetic has seen to it
             grad_rows, self.weight.gradient = ab.matmul_backward(
@@ -184,16 +229,16 @@ class Linear(GemmLayer):
                 weight,
                 self.arithmetic.forward.datapath,
                 ste=self.arithmetic.ste,
-                **self._random(0, call).keywords(role=2),  # the words of the forward pass
+                **self._random(FORWARD, call).keywords(role=2),  # the words of the forward pass
             )
         return grad_rows.reshape(x_shape)
 
-    def _input_gradient(self, g: FloatArray, weight: FloatArray, call: int) -> FloatArray:
-        gemm, random = self.arithmetic.input_gradient, self._random(1, call)
-        a, b = gemm.quantize(g, weight, random)
-        return gemm.matmul(a, ScaledArray(b.values.T, b.scale), random)[0]
+    def _input_gradient(self, g: ScaledArray, weight: FloatArray, call: int) -> FloatArray:
+        a, b = self._quantize_operands(INPUT, (g, weight), (-1, 1), call)
+        transposed = ScaledArray(b.values.T, b.scale)
+        return self.arithmetic.input_gradient.matmul(a, transposed, self._random(INPUT, call))[0]
 
-    def _weight_gradient(self, rows: FloatArray, g: FloatArray, call: int) -> FloatArray:
-        gemm, random = self.arithmetic.weight_gradient, self._random(2, call)
-        a, b = gemm.quantize(rows, g, random)
-        return gemm.matmul(ScaledArray(a.values.T, a.scale), b, random)[0]
+    def _weight_gradient(self, rows: FloatArray, g: ScaledArray, call: int) -> FloatArray:
+        a, b = self._quantize_operands(WEIGHT, (rows, g), (0, 0), call)
+        transposed = ScaledArray(a.values.T, a.scale)
+        return self.arithmetic.weight_gradient.matmul(transposed, b, self._random(WEIGHT, call))[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, TypeAlias
 
 import ml_dtypes
@@ -68,15 +68,54 @@ class ScaledArray:
         return np.asarray(self.values.astype(np.float64) * self.scale, dtype=self.scale.dtype)
 
 
+@dataclass(frozen=True, eq=False)
+class OperandContext:
+    """What a quantiser may ask about its operand: it lists field names in its attribute `needs`.
+
+    Parameters
+    ----------
+    axis : int
+        The axis of the tensor along which the matrix product sums.
+    training : bool
+        Whether the product belongs to a training step.
+    state : dict
+        Private to one tensor of one layer and kept from call to call. It is empty when the layer
+        gets its arithmetic, and an evaluation sees a copy, so that only training moves it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import abcdeep_core as ab
+    >>> class Centred:
+    ...     needs = ("axis",)
+    ...
+    ...     def __call__(self, x, *, seed, stream, call, axis):
+    ...         return x - x.mean(axis, keepdims=True)
+    >>> gemm = ab.nn.GemmArithmetic(a_quantizer=Centred())
+    >>> layer = ab.nn.Linear(2, 1, arithmetic=ab.nn.Arithmetic(forward=gemm), seed=0)
+    >>> layer.forward(np.float32([[5, 5]]))
+    array([[0.]], dtype=float32)
+    """
+
+    axis: int = -1
+    training: bool = False
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def keywords(self, quantizer: Callable[..., Any]) -> dict[str, Any]:
+        """Return the fields that the quantiser needs, by name."""
+        return {name: getattr(self, name) for name in getattr(quantizer, "needs", ())}
+
+
 class OperandQuantizer(Protocol):
     """What a layer calls to quantise an operand: any function with this signature is one.
 
     ``functools.partial(ab.quantize, fmt="e4m3fn")`` is. A quantiser without randomness ignores the
-    keywords. The result is an array of x's dtype, or a `ScaledArray`.
+    keywords. One with an attribute `needs`, a tuple of names, also gets these fields of its
+    `OperandContext` as keywords. The result is an array of x's dtype, or a `ScaledArray`.
     """
 
     def __call__(
-        self, x: FloatArray, /, *, seed: int | None, stream: int, call: int
+        self, x: FloatArray, /, *, seed: int | None, stream: int, call: int, **context: Any
     ) -> FloatArray | ScaledArray:
         """Return the quantised tensor."""
         ...
@@ -214,12 +253,57 @@ QuantizerLike: TypeAlias = (
 )
 
 
-def as_quantizer(name: str, quantizer: QuantizerLike) -> OperandQuantizer | None:
+_CONTEXT = tuple(entry.name for entry in fields(OperandContext))
+
+
+def as_quantizer(name: str, quantizer: QuantizerLike) -> Callable[..., Any] | None:
     """Return what the argument `name` means: a format and (format, rounding) become callables."""
-    if quantizer is None or callable(quantizer):
+    if quantizer is None:
+        return None
+    if callable(quantizer):
+        for needed in getattr(quantizer, "needs", ()):
+            if needed not in _CONTEXT:
+                raise ValueError(
+                    f"{name}: expected needs from {', '.join(_CONTEXT)}, got {needed!r}"
+                )
         return quantizer
     if not isinstance(quantizer, tuple):
         return FormatQuantizer(quantizer)
     if len(quantizer) != 2:
         raise ValueError(f"{name}: expected (format, rounding), got {quantizer!r}")
     return FormatQuantizer(*quantizer)
+
+
+def run_quantizer(
+    name: str,
+    quantizer: QuantizerLike,
+    x: FloatArray,
+    words: dict[str, Any],
+    context: OperandContext,
+) -> Any:
+    """Return what the quantiser makes of x, the result unchecked.
+
+    Raises
+    ------
+    FloatingPointError
+        If the quantiser refuses x and x is not finite: the training has diverged.
+    """
+    function = as_quantizer(name, quantizer)
+    if function is None:
+        return x
+    try:
+        return function(x, **words, **context.keywords(function))
+    except ValueError as error:
+        if np.isfinite(x).all():
+            raise
+        raise FloatingPointError(f"{name}: expected finite numbers to quantise: {error}") from error
+
+
+def as_scaled(name: str, quantized: Any, dtype: np.dtype[Any]) -> ScaledArray:
+    """Return a quantiser's result as a `ScaledArray`; `dtype` is that of what it was given."""
+    if isinstance(quantized, ScaledArray):
+        return quantized
+    if not isinstance(quantized, np.ndarray):
+        kind = type(quantized).__name__
+        raise TypeError(f"{name}: expected an array or a ScaledArray as the result, got {kind}")
+    return ScaledArray(quantized, dtype.type(1))

@@ -1,4 +1,4 @@
-"""One optimiser update, of which SGD with momentum and AdamW are cases; the cosine schedule."""
+"""One optimiser update, of which SGD with momentum and AdamW are cases; two schedules."""
 
 from __future__ import annotations
 
@@ -227,3 +227,44 @@ def cosine_schedule(step: int, steps: int, *, warmup: int = 0, final: float = 0.
         return (step + 1) / warmup
     progress = (step - warmup) / (steps - warmup)
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def triangle_schedule(step: int, steps: int, *, start: float = 0.0) -> float:
+    """Return the factor of the learning rate: linearly up for half of the steps, then down.
+
+    Parameters
+    ----------
+    step : int
+        Counts from 0.
+    steps : int
+        Of the whole training.
+    start : float
+        The factor at both ends, in [0, 1]: the learning rate that the training before ended with,
+        by the learning rate of the optimiser, which is the peak.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        Numbers out of range.
+
+    Notes
+    -----
+    The schedule of the fine-tuning at the end of arXiv 2112.10769, made continuous
+    (as printed, the second half does not begin where the first one ends).
+
+    Examples
+    --------
+    >>> import abcdeep_core as ab
+    >>> [ab.nn.triangle_schedule(step, 4, start=0.5) for step in range(5)]
+    [0.5, 0.75, 1.0, 0.75, 0.5]
+    """
+    if not 0 <= step <= steps or steps < 1:
+        raise ValueError(f"step: expected 0 <= step <= steps = {steps}, got {step}")
+    if not 0 <= start <= 1:
+        raise ValueError(f"start: expected a number in [0, 1], got {start}")
+    return start + (1 - start) * (1 - abs(2 * step / steps - 1))

@@ -109,7 +109,8 @@ def train(
     Raises
     ------
     FloatingPointError
-        The loss or a parameter became NaN or Inf; the text names the step.
+        The loss, a parameter or what a quantiser was given became NaN or Inf; the text names the
+        step.
     TypeError, ValueError
         Data that are not a pair of one length, sizes below 1, what the layers refuse.
 
@@ -144,18 +145,19 @@ def train(
             for batch in range(batches):
                 chosen = order[batch * batch_size : (batch + 1) * batch_size]
                 here = f"at step {state.step} of {steps} (epoch {epoch}, batch {batch})"
-                with np.errstate(over="ignore", invalid="ignore"):  # the two checks tell more
-                    logits = model.forward(inputs[chosen], training=True)
-                    loss, g = softmax_cross_entropy(logits, labels[chosen])
-                    if not math.isfinite(loss):
-                        raise FloatingPointError(
-                            f"loss: expected a finite number, got {loss} {here}"
-                        )
-                    model.backward(g)
-                    factor = 1.0 if schedule is None else schedule(state.step, steps)
-                    optimizer.update(parameters, state, factor)
-                if not all(np.isfinite(parameter.value).all() for parameter in parameters):
-                    raise FloatingPointError(f"parameters: expected finite numbers {here}")
+                try:
+                    with np.errstate(over="ignore", invalid="ignore"):  # the checks tell more
+                        logits = model.forward(inputs[chosen], training=True)
+                        loss, g = softmax_cross_entropy(logits, labels[chosen])
+                        if not math.isfinite(loss):
+                            raise FloatingPointError(f"loss: expected a finite number, got {loss}")
+                        model.backward(g)
+                        factor = 1.0 if schedule is None else schedule(state.step, steps)
+                        optimizer.update(parameters, state, factor)
+                    if not all(np.isfinite(parameter.value).all() for parameter in parameters):
+                        raise FloatingPointError("parameters: expected finite numbers")
+                except FloatingPointError as error:
+                    raise FloatingPointError(f"{error} {here}") from error
                 loss_sum += loss * len(chosen)
                 correct += int(np.sum(logits.argmax(axis=1) == labels[chosen]))
                 bar.advance(f"loss {loss:.4f}")
