@@ -87,6 +87,8 @@ def test_zeros_have_no_bias(capsys, tmp_path):
         (np.array(["text"]), "must hold floats"),
         (np.float32([1, np.nan]), "expected finite numbers"),
         (np.float32(1), "of at least one dimension"),
+        (np.array([1e300, 1]), "within the range of float32"),
+        (np.array([1e-300, 1]), "within the range of float32"),
     ],
 )
 def test_bad_files_are_refused(capsys, tmp_path, content, message):
@@ -98,6 +100,13 @@ def test_bad_files_are_refused(capsys, tmp_path, content, message):
     assert main(["bias", str(path)]) == 1
     assert message in capsys.readouterr().err
     assert main(["bias", str(tmp_path / "missing.npy")]) == 1
+
+
+def test_what_a_format_refuses_is_told(capsys, tmp_path):
+    path = tmp_path / "line.npy"
+    np.save(path, np.float32([1, 2, 3]))
+    assert main(["bias", str(path), "nvfp4_2d"]) == 1
+    assert "abcdeep bias: nvfp4_2d: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

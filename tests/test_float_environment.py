@@ -77,6 +77,11 @@ def reference_product(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out
 
 
+def hindsight_max() -> list[float]:
+    maximum = ab.HindsightMax(0.3)
+    return [float(maximum.update(x)) for x in (TINY[:3], TINY, A32[:7], A32)]
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "random_bits": lambda: ab.random_bits(1000, seed=1),
     "reference_float64": lambda: reference_product("matmul_float64", A64, B64),
@@ -94,6 +99,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "sawb_clip": lambda: ab.sawb_clip(A32, axis=0),
     "bias_report": lambda: ab.bias_report(A64, ab.quantize(A64, "e5m2")),
     "luq": lambda: ab.luq(TINY, seed=1, samples=3),
+    "hindsight_max": hindsight_max,
     "mxfp4": lambda: ab.quantize_blocks(TINY, "mxfp4").dequantize(),
     "nvfp4": lambda: ab.quantize_blocks(A32, "nvfp4", "stochastic", seed=1).dequantize(),
     "random_hadamard": lambda: ab.random_hadamard(TINY, seed=1),

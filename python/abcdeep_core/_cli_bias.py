@@ -83,6 +83,7 @@ def add_bias(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "block format (nvfp4, mxfp4_ceil, ...); a number format (e4m3fn, ...), scaled by a power "
         "of two so that nothing is above its largest number.",
     )
+    parser.usage = "abcdeep bias FILE [FORMAT ...] [options]"
     parser.add_argument("file", metavar="FILE", help="an array of floats, .npy")
     parser.add_argument(
         "formats",
@@ -179,11 +180,8 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except (OSError, ValueError, TypeError, EOFError) as error:
         print(f"abcdeep bias: {args.file}: {error}", file=sys.stderr)
         return 1
-    if x.ndim == 0 or not np.isfinite(x).all():
-        print(
-            f"abcdeep bias: {args.file}: expected finite numbers of at least one dimension",
-            file=sys.stderr,
-        )
+    if reason := _unfit(x):
+        print(f"abcdeep bias: {args.file}: {reason}", file=sys.stderr)
         return 1
     if not -x.ndim <= args.axis < x.ndim:
         parser.error(f"argument --axis: expected an axis of shape {x.shape}, got {args.axis}")
@@ -198,13 +196,19 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         for quantizer in quantizers:
             for rounding in args.rounding:
                 draws = args.draws if rounding == "stochastic" else 1
-                reports = [
-                    ab.bias_report(
-                        x,
-                        quantizer.apply(x, rounding, args.axis, {"seed": args.seed, "call": call}),
-                    )
-                    for call in range(draws)
-                ]
+                try:
+                    reports = [
+                        ab.bias_report(
+                            x,
+                            quantizer.apply(
+                                x, rounding, args.axis, {"seed": args.seed, "call": call}
+                            ),
+                        )
+                        for call in range(draws)
+                    ]
+                except ValueError as error:
+                    print(f"abcdeep bias: {quantizer.name}: {error}", file=sys.stderr)
+                    return 1
                 found.append(Row(quantizer, rounding, reports))
                 bar.advance(quantizer.name)
     if args.json:
@@ -215,6 +219,21 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
         print_table(_rows(found))
     return 0
+
+
+def _unfit(x: FloatArray) -> str:
+    """Return why an array cannot be quantised, or ""."""
+    import numpy as np
+
+    if x.ndim == 0:
+        return "expected an array of at least one dimension"
+    if not np.isfinite(x).all():
+        return "expected finite numbers"
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = x.astype(np.float32)
+    if not np.isfinite(narrow).all() or ((narrow == 0) != (x == 0)).any():
+        return "expected numbers within the range of float32"
+    return ""
 
 
 def _rows(found: Sequence[Row]) -> Iterator[Sequence[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from ._arrays import as_float32_array, first_index
 from ._maxima import INFINITY_BITS, largest_magnitudes
 
@@ -14,26 +15,27 @@ class HindsightMax:
 
     m_t = (1 - eta) * max abs(x_(t-1)) + eta * m_(t-1), m_1 = max abs(x_1): from the second tensor
     on the maximum follows from earlier ones, so that quantising needs one pass over a tensor
-    instead of two. Elements above it are up to ``over_range`` of `luq`.
+    instead of two. Elements above it are up to ``over_range`` of `luq`. As long as m_t is 0, which
+    an empty or zero tensor may make it, a tensor gets its own maximum.
 
     Parameters
     ----------
     eta : float
         Weight of the history, in [0, 1). It, 1 - eta, both products and the sum are rounded to
-        float32, and the result kept between max abs(x_(t-1)) and m_(t-1).
+        float32, to nearest even, and the result kept between max abs(x_(t-1)) and m_(t-1).
 
     Attributes
     ----------
     value : float32 or None
-        The maximum that the next `update` returns; None before the first.
+        m_t of the next tensor; None before the first.
 
     Raises
     ------
     TypeError
         If eta is no number; if a tensor is float64 or holds no floats.
     ValueError
-        If eta is outside [0, 1); if a tensor is empty, zero, or holds NaN or an infinity. A call
-        that fails changes nothing.
+        If eta is outside [0, 1); if a tensor holds NaN or an infinity. A call that fails changes
+        nothing.
 
     Notes
     -----
@@ -55,13 +57,12 @@ class HindsightMax:
     """
 
     def __init__(self, eta: float) -> None:
-        try:
-            number = float(eta)
-        except (TypeError, ValueError):
-            raise TypeError(f"eta: expected a number, got {eta!r}") from None
-        if not 0 <= number < 1 or np.float32(number) == 1:
+        if not isinstance(eta, int | float | np.integer | np.floating):
+            raise TypeError(f"eta: expected a number, got {eta!r}")
+        with _core.NearestEnvironment(), np.errstate(over="ignore", under="ignore"):
+            self._eta = np.float32(eta)
+        if not 0 <= self._eta < 1:
             raise ValueError(f"eta: expected 0 <= eta < 1 in float32, got {eta!r}")
-        self._eta = np.float32(number)
         self._value: np.float32 | None = None
 
     @property
@@ -71,7 +72,7 @@ class HindsightMax:
 
     @property
     def value(self) -> np.float32 | None:
-        """The maximum that the next `update` returns; None before the first."""
+        """m_t of the next tensor; None before the first."""
         return self._value
 
     def update(self, x: npt.ArrayLike) -> np.float32:
@@ -80,20 +81,22 @@ class HindsightMax:
         Parameters
         ----------
         x : array_like of float32 or a narrower float, any shape
-            Finite and not all zero.
+            Finite.
 
         Returns
         -------
         float32
-            The maximum from the tensors before `x`; that of `x` itself on the first call.
+            The maximum from the tensors before `x`; that of `x` itself if they give none, and 0
+            only if that is 0 too.
         """
         largest = _largest_magnitude(x)
-        current = largest if self._value is None else self._value
-        with np.errstate(over="ignore"):
+        before = np.float32(0) if self._value is None else self._value
+        with _core.NearestEnvironment(), np.errstate(over="ignore", under="ignore"):
+            current = before if before > 0 else largest
             following = (np.float32(1) - self._eta) * largest + self._eta * current
-        # Rounding must not leave the two: not to 0, not to infinity.
-        limits = sorted((largest, current))
-        self._value = np.float32(min(max(following, limits[0]), limits[1]))
+            # Rounding must not leave the two: not to 0, not to infinity.
+            limits = sorted((largest, current))
+            self._value = np.float32(min(max(following, limits[0]), limits[1]))
         return current
 
     def __repr__(self) -> str:
@@ -106,7 +109,4 @@ def _largest_magnitude(x: npt.ArrayLike) -> np.float32:
     if int(found[0]) >= INFINITY_BITS:
         at = first_index(~np.isfinite(array))
         raise ValueError(f"x: expected finite numbers, got NaN or an infinity at {at}")
-    largest = found.view(np.float32)[0]
-    if found[0] == 0:
-        raise ValueError(f"x: expected a number other than zero, got shape {array.shape} of none")
-    return np.float32(largest)
+    return np.float32(found.view(np.float32)[0])
