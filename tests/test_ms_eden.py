@@ -211,3 +211,21 @@ def test_errors(error, message, change):
     call = {"x": X, "seed": 1, **change}
     with pytest.raises(error, match=message):
         ab.ms_eden(call.pop("x"), **call)
+
+
+def test_explicit_signs_and_words_are_those_of_the_seed() -> None:
+    x = np.random.default_rng(5).standard_normal((3, 256)).astype(np.float32)
+    drawn = ab.ms_eden(x, seed=9, stream=2, call=4, sign_stream=1)
+    signs = 1 - 2.0 * ab.random_bits(256, seed=9, stream=1, call=4, bits=1)
+    words = ab.random_bits((3, 16), seed=9, stream=2, call=4, start=1 << 63)
+    given = ab.ms_eden(x, signs=signs, random_bits=words)
+    assert (given.codes == drawn.codes).all()
+    assert (given.scales == drawn.scales).all()
+    up = ab.ms_eden(x, signs=signs, random_bits=np.full((3, 16), 0xFFFFFFFF, np.uint32))
+    assert (up.scales >= drawn.scales).all()
+    assert (up.scales > drawn.scales).any()
+    for missing in ({"signs": signs}, {"random_bits": words}, {}):
+        with pytest.raises(ValueError, match="seed: expected a seed"):
+            ab.ms_eden(x, **missing)
+    with pytest.raises(ValueError, match=r"random_bits must have shape \(3, 16\)"):
+        ab.ms_eden(x, signs=signs, random_bits=words[:, 1:])

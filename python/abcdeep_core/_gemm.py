@@ -61,9 +61,9 @@ def as_operand(name: str, x: Any, datapath: Datapath) -> Array:
         return array.astype(np.float32)
     if array.dtype != np.float32:
         hint = "; convert it explicitly" if array.dtype == np.float64 else ""
+        got = type(x).__name__ if array.dtype == object else array.dtype
         raise TypeError(
-            f"{name} must hold float32 or narrower floats for a float accumulator, "
-            f"got {array.dtype}{hint}"
+            f"{name} must hold float32 or narrower floats for a float accumulator, got {got}{hint}"
         )
     return element_strided(array)
 

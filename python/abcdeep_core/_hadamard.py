@@ -170,7 +170,7 @@ def _given_signs(signs: Any, block: int, length: int) -> Array:
             raise ValueError(f"signs: 'transformer_engine' expects block=16, got block={block}")
         return np.array(_TRANSFORMER_ENGINE)
     array = as_array("signs", signs)
-    if array.dtype.kind not in "if":
+    if array.dtype.kind not in "iuf":
         raise TypeError(f"signs: expected integers or floats, got {array.dtype}")
     if array.ndim != 1 or array.size not in (block, length):
         raise ValueError(f"signs: expected shape ({block},) or ({length},), got {array.shape}")

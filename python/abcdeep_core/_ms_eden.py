@@ -1,4 +1,4 @@
-"""`ms_eden`: unbiased NVFP4 by a rotation, nearest rounding, and corrected, stochastic scales."""
+"""`ms_eden`: NVFP4 by a rotation, nearest rounding, and corrected, stochastic scales."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ._hadamard import check_axis, random_hadamard
 from ._quantize import decode, encode
 from .block_array import BlockArray
 from .formats import formats
-from .random import check_unsigned, random_bits
+from .random import check_unsigned
+from .random import random_bits as draw_random_bits
 
 GROUP, BLOCK = 128, 16
 _LARGEST = np.float32(6)  # of E2M1
@@ -32,20 +33,23 @@ _CORRECTIONS = {name: name for name in ("elements", "values")}
 def ms_eden(
     x: npt.ArrayLike,
     *,
-    seed: SupportsIndex,
+    seed: SupportsIndex | None = None,
     stream: SupportsIndex = 0,
     call: SupportsIndex = 0,
     sign_stream: SupportsIndex = 0,
+    signs: npt.ArrayLike | None = None,
+    random_bits: npt.ArrayLike | None = None,
     correction: str = "elements",
     axis: SupportsIndex = -1,
     threads: SupportsIndex | None = None,
 ) -> BlockArray:
-    """Quantise the rotated `x` to NVFP4 with nearest rounding, almost without bias (MS-EDEN).
+    """Quantise the rotated `x` to NVFP4 with nearest rounding and little bias (MS-EDEN).
 
     Groups of 128 along `axis` are rotated by random signs and a Hadamard matrix. Elements are then
     rounded to nearest, which has less than half the error of stochastic rounding; the scales of a
     group are multiplied by what makes up for the length lost, and only they are rounded
-    stochastically.
+    stochastically. That is nearly unbiased where a rotated group scatters like normal numbers; a
+    group with a single large outlier does not (docs/rotation.md).
 
     Parameters
     ----------
@@ -58,10 +62,15 @@ def ms_eden(
         Stream of the signs, with the same seed and call: those of `random_hadamard`. Two operands
         of a product need the same signs and different scale words, hence the same `sign_stream` and
         different `stream`.
+    signs : array_like of +1 and -1, optional
+        Explicit signs instead of drawn ones, as `random_hadamard`.
+    random_bits : array_like of uint32, shape of the scales, optional
+        Explicit words for the scales instead of drawn ones. With both no seed is needed.
     correction : {"elements", "values"}
         What the scales of a group are multiplied by: <y, y> / <y, q> of its scaled elements y and
         their roundings q, as published, or of its values s * y and s * q. Scales s of a group
-        differ, hence the published one leaves a bias of about -0.05 %; the other none to speak of.
+        differ, hence the published one leaves a bias of about -0.05 % on normal numbers; the other
+        none to speak of.
     axis : int
         Axis along which groups lie: the reduction axis of the product.
     threads : int, optional
@@ -101,12 +110,15 @@ def ms_eden(
     array = as_float_array("x", x)
     where = check_axis(axis, array.ndim)
     correction = _names.canonical("correction", correction, _CORRECTIONS)
-    words_from = (check_unsigned("seed", seed, 64), check_unsigned("stream", stream, 32))
+    if seed is None and (signs is None or random_bits is None):
+        raise ValueError("seed: expected a seed, or signs= and random_bits=, got neither")
+    words_from = (check_unsigned("seed", seed or 0, 64), check_unsigned("stream", stream, 32))
     number = check_unsigned("call", call, 32)
     rotated = random_hadamard(
         array,
         block=GROUP,
-        seed=seed,
+        signs=signs,
+        seed=seed if signs is None else None,
         stream=check_unsigned("sign_stream", sign_stream, 32),
         call=number,
         axis=where,
@@ -133,20 +145,21 @@ def ms_eden(
         return np.ascontiguousarray(np.moveaxis(lines, -1, where))
 
     corrected = in_place(corrected)
-    words = random_bits(
-        corrected.shape,
-        seed=words_from[0],
-        stream=words_from[1],
-        call=number,
-        start=_FIRST_SCALE_WORD,
-        threads=threads,
-    )
+    if random_bits is None:
+        random_bits = draw_random_bits(
+            corrected.shape,
+            seed=words_from[0],
+            stream=words_from[1],
+            call=number,
+            start=_FIRST_SCALE_WORD,
+            threads=threads,
+        )
     scales = encode(
         corrected,
         "e4m3fn",
         "stochastic",
         overflow="sat_finite",
-        random_bits=words,
+        random_bits=random_bits,
         threads=threads,
     )
     return BlockArray(

@@ -380,7 +380,10 @@ def _positive(name: str, value: object, most: float) -> float:
         value, int | float | np.integer | np.floating
     ):
         raise TypeError(f"{name}: expected a name or a number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not (0 < number <= most and math.isfinite(number)):
         expected = "a positive number" if most == math.inf else f"a percentage in (0, {most:g}]"
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
