@@ -191,7 +191,7 @@ X = np.zeros((2, 128), np.float32)
     [
         (TypeError, "float64", {"x": X.astype(float)}),
         (TypeError, "x must hold floats", {"x": X.astype(int)}),
-        (TypeError, "seed", {"seed": None}),
+        (ValueError, "seed", {"seed": None}),
         (TypeError, "axis", {"axis": 1.0}),
         (ValueError, "multiple of block=128", {"x": X[:, :64]}),
         (ValueError, "axis", {"axis": 2}),
