@@ -18,7 +18,7 @@ from ._quantizer import fixed_quantizer, float_quantizer, stochastic_rule
 from .datapath import MERGE_ORDERS, Datapath, Quantizer
 from .events import COUNTED, Events
 from .formats import get_format
-from .random import check_unsigned
+from .random import check_address
 
 _INTEGERS = tuple(
     np.dtype(t) for t in (np.int8, np.uint8, np.int16, np.uint16, ml_dtypes.int4, ml_dtypes.uint4)
@@ -335,16 +335,11 @@ def random_address(compiled: Compiled, address: Address) -> tuple[int, int, int]
     seed, stream, call = address
     if compiled.random and seed is None:
         raise ValueError("a stochastic accumulator needs seed=, got None")
-    number = check_unsigned("call", call, 32)
-    if (
-        compiled.random and 3 * number + 2 >= 1 << 32
-    ):  # three calls of words: products, sums, merges
-        raise ValueError(f"call must be below 2**32 // 3 for stochastic rounding, got {number}")
-    return (
-        check_unsigned("seed", 0 if seed is None else seed, 64),
-        check_unsigned("stream", stream, 32),
-        number,
-    )
+    checked = check_address(seed, stream, call)
+    # Three calls of words: products, sums, merges.
+    if compiled.random and 3 * checked[2] + 2 >= 1 << 32:
+        raise ValueError(f"call must be below 2**32 // 3 for stochastic rounding, got {checked[2]}")
+    return checked
 
 
 def batch_offsets(array: Array, batch_shape: Sequence[int]) -> Array:

@@ -31,7 +31,7 @@ from ._maxima import (
 from ._names import canonical
 from ._quantize import encode
 from ._threads import check_threads
-from .random import check_unsigned
+from .random import check_address
 
 _HIGHEST_POWER_BITS = 0x7F000000  # 2^127
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -289,11 +289,7 @@ def _prepare(
             words = np.ascontiguousarray(given).reshape(-1)
         elif seed is None:
             raise ValueError("stochastic rounding needs seed= or random_bits=, got neither")
-    address = (
-        check_unsigned("seed", 0 if seed is None else seed, 64),
-        check_unsigned("stream", stream, 32),
-        check_unsigned("call", call, 32),
-    )
+    address = check_address(seed, stream, call)
     if address[2] + samples > 1 << 32:
         raise ValueError(
             f"call: expected call + samples <= 2**32, got {address[2]} and {samples} samples"

@@ -14,7 +14,7 @@ from ._hadamard import check_axis, random_hadamard
 from ._quantize import decode, encode
 from .block_array import BlockArray
 from .formats import formats
-from .random import check_unsigned
+from .random import check_address, check_unsigned
 from .random import random_bits as draw_random_bits
 
 GROUP, BLOCK = 128, 16
@@ -112,8 +112,7 @@ def ms_eden(
     correction = _names.canonical("correction", correction, _CORRECTIONS)
     if seed is None and (signs is None or random_bits is None):
         raise ValueError("seed: expected a seed, or signs= and random_bits=, got neither")
-    words_from = (check_unsigned("seed", seed or 0, 64), check_unsigned("stream", stream, 32))
-    number = check_unsigned("call", call, 32)
+    word_seed, word_stream, number = check_address(seed, stream, call)
     rotated = random_hadamard(
         array,
         block=GROUP,
@@ -148,8 +147,8 @@ def ms_eden(
     if random_bits is None:
         random_bits = draw_random_bits(
             corrected.shape,
-            seed=words_from[0],
-            stream=words_from[1],
+            seed=word_seed,
+            stream=word_stream,
             call=number,
             start=_FIRST_SCALE_WORD,
             threads=threads,

@@ -25,7 +25,7 @@ from ._float_format import FloatFormat
 from ._quantizer import fixed_quantizer, float_quantizer
 from ._threads import check_threads
 from .formats import FormatLike, get_format
-from .random import check_unsigned
+from .random import check_address
 
 # The failure flags of cpp/quantize.hpp.
 _FAILED_NAN, _FAILED_NEGATIVE, _FAILED_CODE, _FAILED_INFINITY = 1, 2, 4, 8
@@ -320,11 +320,7 @@ def _runner(
                 words = np.ascontiguousarray(given).reshape(-1)
             elif seed is None:
                 raise ValueError("rounding='stochastic' needs seed= or random_bits=, got neither")
-        where = (
-            check_unsigned("seed", 0 if seed is None else seed, 64),
-            check_unsigned("stream", stream, 32),
-            check_unsigned("call", call, 32),
-        )
+        where = check_address(seed, stream, call)
         if out is not None:
             check_out(out, array.shape, dtype)
         source = np.ascontiguousarray(array)

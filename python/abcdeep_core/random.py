@@ -34,6 +34,17 @@ def check_unsigned(name: str, value: SupportsIndex, bits: int) -> int:
     return number
 
 
+def check_address(
+    seed: SupportsIndex | None, stream: SupportsIndex, call: SupportsIndex
+) -> tuple[int, int, int]:
+    """Return the address of random words as ints; no seed, where none is needed, is 0."""
+    return (
+        check_unsigned("seed", 0 if seed is None else seed, 64),
+        check_unsigned("stream", stream, 32),
+        check_unsigned("call", call, 32),
+    )
+
+
 def philox4x32(
     counter: npt.ArrayLike,
     key: npt.ArrayLike,
