@@ -61,7 +61,8 @@ def as_operand(name: str, x: Any, datapath: Datapath) -> Array:
         return array.astype(np.float32)
     if array.dtype != np.float32:
         hint = "; convert it explicitly" if array.dtype == np.float64 else ""
-        got = type(x).__name__ if array.dtype == object else array.dtype
+        foreign = array.dtype == object and not isinstance(x, np.ndarray)
+        got = type(x).__name__ if foreign else array.dtype
         raise TypeError(
             f"{name} must hold float32 or narrower floats for a float accumulator, got {got}{hint}"
         )
