@@ -104,24 +104,6 @@ void decode_blocks(ArrayIn<std::uint8_t> codes, ArrayIn<float> scales, ArrayIn<f
     run(job, threads, kernels().decode_blocks);
 }
 
-template <class T>
-[[gnu::noinline]] void scale_all(T* products, std::size_t size, const ArrayIn<float>& left,
-                                 const ArrayIn<float>& right) {
-    const std::size_t left_step = left.size() > 1, right_step = right.size() > 1;
-    for (std::size_t i = 0; i < size; ++i) {
-        const float scale = left.data()[i * left_step] * right.data()[i * right_step];
-        products[i] = products[i] * T(scale);
-    }
-}
-
-// products[i] *= left[i] * right[i], each product rounded; factors of one element are for all.
-template <class T>
-void scale_products(ArrayOut<T> products, ArrayIn<float> left, ArrayIn<float> right) {
-    const nb::gil_scoped_release release;
-    const FloatEnvironment environment(FloatRounding::nearest, false);
-    scale_all(products.data(), products.size(), left, right);
-}
-
 }  // namespace
 
 void bind_blocks(nb::module_& m) {
@@ -146,10 +128,6 @@ void bind_blocks(nb::module_& m) {
           "encode"_a.noconvert(), "decode"_a.noconvert(), "tensor_max"_a,
           "element_values"_a.noconvert(), "seed"_a, "stream"_a, "call"_a, "words"_a.none(),
           "scale_words"_a.none(), "threads"_a, "general"_a = false);
-    m.def("scale_products", &scale_products<float>, "products"_a.noconvert(), "left"_a.noconvert(),
-          "right"_a.noconvert());
-    m.def("scale_products", &scale_products<double>, "products"_a.noconvert(), "left"_a.noconvert(),
-          "right"_a.noconvert());
     m.def("decode_blocks", &decode_blocks, "codes"_a.noconvert(), "scales"_a.noconvert(),
           "tensor_scale"_a.noconvert(), "out"_a.noconvert(), "sizes"_a, "block"_a,
           "element_values"_a.noconvert(), "few_words"_a, "threads"_a);

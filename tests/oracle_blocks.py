@@ -59,6 +59,16 @@ def float32_of(exact: Fraction) -> np.float32:
     return F(float(round_value(sticky, BINARY32)))
 
 
+def scaled_result(sums: Any, left: Any, right: Any) -> np.ndarray:
+    """Return sums times both tensor scales: rounded to float64, and then to float32."""
+    sums, left, right = np.broadcast_arrays(sums, left, right)
+    exact = (
+        Fraction(float(x)) * Fraction(float(a)) * Fraction(float(b))
+        for x, a, b in zip(sums.flat, left.flat, right.flat, strict=True)
+    )
+    return np.array([float32_of(Fraction(float(x))) for x in exact], F).reshape(sums.shape)
+
+
 def exponent_of(x: Fraction) -> int:
     """Return floor(log2 x)."""
     e = x.numerator.bit_length() - x.denominator.bit_length()

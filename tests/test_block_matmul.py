@@ -1,7 +1,8 @@
-"""Products of block arrays: exact values in every step, the tensor scale once at the end."""
+"""Products of block arrays: exact values in every step, the tensor scales once at the end."""
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -9,8 +10,7 @@ import pytest
 
 import abcdeep_core as ab
 from abcdeep_core import _block_job
-from oracle import BINARY32, round_value
-from oracle_blocks import float32_of
+from oracle_blocks import scaled_result
 from oracle_datapath import dot
 from test_float_environment import STATES, float_state
 
@@ -46,16 +46,55 @@ def test_tensor_scales_multiply_the_result_once(datapath, isa):
     b = ab.quantize_blocks(numbers((40, 3), 2), "mxfp4_headroom", axis=0)
     got = ab.matmul(a, b, DATAPATHS[datapath])
     plain = ab.matmul(a.values(), b.values(), DATAPATHS[datapath])
-    factor = float32_of(Fraction(float(a.tensor_scale)) * Fraction(float(b.tensor_scale)))
-    for value, sums in zip(got.ravel(), plain.ravel(), strict=True):
-        assert value == float32_of(Fraction(float(sums)) * Fraction(float(factor)))
+    expected = scaled_result(plain, a.tensor_scale, b.tensor_scale)
+    assert got.dtype == np.float32
+    assert np.array_equal(got.view(np.uint32), expected.view(np.uint32))
+
+
+@pytest.mark.parametrize(("left", "right"), [(1e-17, 1e-22), (3e-20, 7e-23), (1e38, 1e-38)])
+def test_the_product_of_two_tensor_scales_may_leave_float32(left, right):
+    a = ab.quantize_blocks(numbers((4, 32)) * np.float32(left), "nvfp4_row")
+    b = ab.quantize_blocks(numbers((32, 3), 2) * np.float32(right), "nvfp4_row", axis=0)
+    exact = ab.exact_accumulator()
+    plain = ab.matmul(a.values(), b.values(), exact)
+    expected = scaled_result(plain, a.tensor_scale, b.tensor_scale)
+    assert (expected != 0).all()
+    assert np.array_equal(ab.matmul(a, b, exact), expected)
+    out = np.empty((3, 4), np.float32).T
+    assert ab.matmul(a, b, exact, out=out) is out
+    assert np.array_equal(out, expected)
+
+
+def test_results_at_the_ends_of_the_range():
+    exact = ab.exact_accumulator()
+    a = ab.quantize_blocks(np.tile(np.float32([1, -1]), (2, 8)) * np.float32(1e38), "nvfp4")
+    b = ab.quantize_blocks(np.full((16, 2), 1e8, np.float32), "nvfp4", axis=0)
+    zero = ab.matmul(a, b, exact)  # the product of the scales is above float32's range
+    assert not zero.view(np.uint32).any()
+    positive = dataclasses.replace(a, codes=a.codes & np.uint8(7))
+    assert np.isposinf(ab.matmul(positive, b, exact)).all()
+    small = dataclasses.replace(a, tensor_scale=1e-30)
+    tiny = dataclasses.replace(b, codes=np.tile(b.codes[:1], (16, 1)), tensor_scale=1e-30)
+    tiny.codes[0] |= 8  # one term is negative, and so are the sums, far below float32's range
+    assert (ab.matmul(small.values(), tiny.values(), exact) < 0).all()
+    assert not ab.matmul(small, tiny, exact).view(np.uint32).any()
+
+
+def test_results_in_float64_are_scaled_in_float64():
+    datapath = ab.float_accumulator(ab.FloatFormat(exponent_bits=10, mantissa_bits=40))
+    a = ab.quantize_blocks(numbers((3, 32)), "nvfp4")
+    b = ab.quantize_blocks(numbers((32, 2), 2), "nvfp4", axis=0)
+    got, plain = ab.matmul(a, b, datapath), ab.matmul(a.values(), b.values(), datapath)
+    assert got.dtype == plain.dtype == np.float64
+    factor = Fraction(float(a.tensor_scale)) * Fraction(float(b.tensor_scale))
+    for value, sums in zip(got.flat, plain.flat, strict=True):
+        assert value == float(Fraction(float(sums)) * factor)
 
 
 @pytest.mark.parametrize("names", [("nvfp4", "nvfp4"), ("mxfp4", "nvfp4_2d"), ("mxint8", "nvfp4")])
 def test_against_the_exact_oracle(names):
     a = ab.quantize_blocks(numbers((3, 36)), names[0])
     b = ab.quantize_blocks(numbers((36, 4), 2), names[1], axis=0 if "2d" not in names[1] else -1)
-    scale = float32_of(Fraction(float(a.tensor_scale)) * Fraction(float(b.tensor_scale)))
 
     def values(q):
         element = ab.decode(q.codes, q.element).astype(object)
@@ -75,7 +114,7 @@ def test_against_the_exact_oracle(names):
         for m, n in np.ndindex(got.shape):
             found = dot(list(left[m]), list(right[:, n]), DATAPATHS[name])
             total = Fraction(found.value if hasattr(found, "value") else found[0])
-            assert got[m, n] == float(round_value(total * Fraction(float(scale)), BINARY32))
+            assert got[m, n] == scaled_result(float(total), a.tensor_scale, b.tensor_scale)
 
 
 def test_row_scales_belong_to_rows_of_a_and_columns_of_b(isa):
@@ -86,17 +125,17 @@ def test_row_scales_belong_to_rows_of_a_and_columns_of_b(isa):
     assert left.shape == (2, 5, 1)
     assert right.shape == (1, 3)
     plain = ab.matmul(a.values(), b.values(), exact)
-    assert np.array_equal(ab.matmul(a, b, exact), plain * (left * right))
-    assert np.array_equal(ab.matmul(a, b.values(), exact), plain * left)
-    assert np.array_equal(ab.matmul(a.values(), b, exact), plain * right)
+    assert np.array_equal(ab.matmul(a, b, exact), scaled_result(plain, left, right))
+    assert np.array_equal(ab.matmul(a, b.values(), exact), scaled_result(plain, left, 1))
+    assert np.array_equal(ab.matmul(a.values(), b, exact), scaled_result(plain, 1, right))
     line = ab.quantize_blocks(numbers(32, 3), "nvfp4_row")
     assert np.array_equal(
         ab.matmul(a, line, exact),
-        ab.matmul(a.values(), line.values(), exact) * (left[..., 0] * line.tensor_scale),
+        scaled_result(ab.matmul(a.values(), line.values(), exact), left[..., 0], line.tensor_scale),
     )
     assert np.array_equal(
         ab.matmul(line, b, exact),
-        ab.matmul(line.values(), b.values(), exact) * (line.tensor_scale * right[0]),
+        scaled_result(ab.matmul(line.values(), b.values(), exact), line.tensor_scale, right[0]),
     )
     for bad_a, bad_b in ((a.values(), ab.quantize_blocks(numbers((32, 4)), "nvfp4_row")),):
         with pytest.raises(ValueError, match=r"b must have one, or one for each of its columns"):
@@ -116,8 +155,8 @@ def test_out_scalars_and_threads(isa):
     line = ab.quantize_blocks(numbers(48), "nvfp4")
     inner = ab.matmul(line, line, exact)
     assert np.ndim(inner) == 0
-    assert inner == np.float32(
-        ab.matmul(line.values(), line.values(), exact) * (line.tensor_scale * line.tensor_scale)
+    assert inner == scaled_result(
+        ab.matmul(line.values(), line.values(), exact), line.tensor_scale, line.tensor_scale
     )
 
 
@@ -133,9 +172,8 @@ def test_convolution(isa):
     x = ab.quantize_blocks(numbers((2, 16, 5, 5)), "nvfp4", axis=1)
     w = ab.quantize_blocks(numbers((4, 16, 3, 3), 2), "nvfp4", axis=1)
     plain = ab.conv2d(x.values(), w.values(), datapath, padding=1)
-    scale = x.tensor_scale * w.tensor_scale
     got = ab.conv2d(x, w, datapath, padding=1)
-    assert np.array_equal(got, plain * scale)
+    assert np.array_equal(got, scaled_result(plain, x.tensor_scale, w.tensor_scale))
     out = np.empty_like(got)
     assert ab.conv2d(x, w, datapath, padding=1, out=out) is out
     assert np.array_equal(out, got)
@@ -163,26 +201,59 @@ def test_errors():
     )
     with pytest.raises(TypeError, match="a must hold integers"):
         ab.matmul(mx, b.astype(np.int8), ab.integer_accumulator(16))
+
+
+def test_binary32_scales_are_taken_where_float32_holds_the_values():
+    exact, b = ab.exact_accumulator(), numbers((48, 3))
     wide = ab.BlockFormat(
         element=ab.get_format("e2m1"), scale=ab.get_format("binary32"), block=(1, 8)
     )
-    inexact = ab.quantize_blocks(numbers((4, 48)), wide)
-    with pytest.raises(ValueError, match="a: expected values that float32 holds exactly"):
-        ab.matmul(inexact, b, exact)
-    exact_scales = ab.quantize_blocks(np.full((2, 48), 6 * 2.0**-5, np.float32), wide)
+    few_bits = ab.quantize_blocks(numbers((4, 48)), wide)
+    few_bits.scales[...] &= np.uint32(0xFFFFFFFC)  # 22 bits: 3 times it has 24
+    powers = dataclasses.replace(few_bits, scales=few_bits.scales & np.uint32(0xFF800000))
+    subnormal = dataclasses.replace(few_bits, scales=np.full((4, 6), 6, np.uint32))
+    infinite = dataclasses.replace(few_bits, scales=np.full((4, 6), 0x7F800000, np.uint32))
+    for q in (few_bits, powers, subnormal):
+        assert q.values().dtype == np.float64
+        assert np.array_equal(q.values(), q.dequantize())
+        assert np.array_equal(ab.matmul(q, b, exact), ab.matmul(q.dequantize(), b, exact))
+    infinite.codes[...] = 1
     assert np.array_equal(
-        ab.matmul(exact_scales, b, exact), ab.matmul(exact_scales.dequantize(), b, exact)
+        ab.matmul(infinite, b, exact), ab.matmul(infinite.dequantize(), b, exact), equal_nan=True
     )
-    large = ab.BlockArray(
-        codes=np.full((1, 48), 7, np.uint8),
-        element=ab.get_format("e2m1"),
-        scales=np.full((1, 2), 254, np.uint8),
-        scale_format=ab.get_format("e8m0"),
-        block=(1, 32),
-        axis=1,
+
+
+def test_values_that_are_no_float32_numbers_raise():
+    exact, b = ab.exact_accumulator(), numbers((48, 3))
+    codes = np.full((1, 48), 7, np.uint8)  # 6
+
+    def block_array(scale, word):
+        return ab.BlockArray(
+            codes=codes,
+            element=ab.get_format("e2m1"),
+            scales=np.array([[word]], scale.code_dtype),
+            scale_format=scale,
+            block=(1, 48),
+            axis=1,
+        )
+
+    binary32, e8m0 = ab.get_format("binary32"), ab.get_format("e8m0")
+    for q, text in (
+        (block_array(binary32, 0x3F800001), r"6\.00000\d+ at \[0, 0\], which needs more than 24"),
+        (block_array(binary32, 0x7F000000), r"at \[0, 0\], which is out of its range"),
+        (block_array(e8m0, 254), r"at \[0, 0\], which is out of its range"),
+    ):
+        with pytest.raises(ValueError, match=f"a: expected values that float32 .*{text}"):
+            ab.matmul(q, b, exact)
+        with pytest.raises(ValueError, match=r"pass a\.dequantize\(\), .* such as e4m3fn"):
+            ab.matmul(q, b, exact)
+    kernels = dataclasses.replace(
+        block_array(binary32, 0x3F800001),
+        codes=codes.reshape(1, 48, 1, 1),
+        scales=np.full((1, 1, 1, 1), 0x3F800001, np.uint32),
     )
-    with pytest.raises(ValueError, match="a: expected values that float32 holds"):
-        ab.matmul(large, b, exact)
+    with pytest.raises(ValueError, match=r"w: expected values .* pass w\.dequantize\(\)"):
+        ab.conv2d(np.ones((1, 48, 1, 1), np.float32), kernels, exact)
 
 
 @pytest.mark.parametrize(("flush", "rounding"), STATES)

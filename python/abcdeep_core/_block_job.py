@@ -114,7 +114,7 @@ def largest_magnitudes(
         given = as_array("max_abs", max_abs)
         if given.dtype.kind not in "fiu":
             raise TypeError(f"max_abs must be a number or hold floats, got {given.dtype}")
-        with np.errstate(over="ignore"):
+        with _core.NearestEnvironment(), np.errstate(over="ignore", under="ignore"):
             given = given.astype(np.float32)
         if not np.all(np.isfinite(given) & (given >= 0)):
             raise ValueError(f"max_abs must be finite float32 numbers >= 0, got {max_abs!r}")

@@ -43,14 +43,15 @@ class BlockLayout:
         axis: SupportsIndex,
         block: tuple[int, int],
         lines: bool = False,
+        name: str = "x",
     ) -> BlockLayout:
-        """Return the layout, `axis` checked and counted from 0."""
+        """Return the layout of the array called `name`, `axis` checked and counted from 0."""
         try:
             number = operator.index(axis)
         except TypeError:
             raise TypeError(f"axis must be an integer, got {type(axis).__name__}") from None
         if not shape:
-            raise ValueError("x must have at least one dimension, got a scalar")
+            raise ValueError(f"{name} must have at least one dimension, got a scalar")
         if not -len(shape) <= number < len(shape):
             raise ValueError(f"axis must be one of {len(shape)} dimensions, got {number}")
         number %= len(shape)
@@ -146,8 +147,8 @@ def element_values(form: Format) -> Float32Array:
 
 
 def check_words(name: str, codes: Array, form: Format) -> None:
-    """Raise ValueError if bytes are no words of `form`."""
-    if form.bits == 8 or codes.size == 0:
+    """Raise ValueError if elements of `codes` are no words of `form`."""
+    if form.bits == 8 * codes.itemsize or codes.size == 0:
         return
     if isinstance(form, FixedFormat):
         low, high = form.min_code, form.max_code
@@ -173,6 +174,7 @@ def decode_rows(
     `tensor_scale` is float32 and has one element, or one for each line.
     """
     check_words("codes", codes, form)
+    check_words("scales", scales, scale_format)
     flat_scales = layout.to_rows(np.asarray(decode(scales, scale_format)))
     flat_tensor = (
         tensor_scale.reshape(1) if tensor_scale.size == 1 else layout.to_rows(tensor_scale)

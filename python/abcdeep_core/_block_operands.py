@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import Array, first_index
-from ._block_layout import element_values
 from .block_array import BlockArray
 
 Operand: TypeAlias = npt.ArrayLike | BlockArray
@@ -20,25 +19,23 @@ _ONE = np.ones((), np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class ResultScale:
-    """The tensor scales of both operands, whose float32 product multiplies a result once."""
+    """The tensor scales of both operands, whose product multiplies a result once.
+
+    The product of two float32 numbers is exact in float64. A result times it is rounded there, and
+    then to the result's dtype.
+    """
 
     left: Array
     right: Array
 
     def apply(self, result: Any, out: Array | None) -> Any:
         """Return `result`, which is `out` if that is given, scaled."""
-        scaled = np.array(result, order="C")
-        factors = [
-            f.reshape(1)
-            if f.size == 1
-            else np.ascontiguousarray(np.broadcast_to(f, scaled.shape)).reshape(-1)
-            for f in (self.left, self.right)
-        ]
-        _core.scale_products(scaled.reshape(-1), *factors)
-        if out is not None:
-            np.copyto(out, scaled)
-            return out
-        return scaled[()] if scaled.ndim == 0 else scaled
+        scaled = np.empty(np.shape(result), np.asarray(result).dtype) if out is None else out
+        with _core.NearestEnvironment(), np.errstate(all="ignore"):
+            factor = np.multiply(self.left, self.right, dtype=np.float64)
+            np.multiply(result, factor, out=scaled, dtype=np.float64, casting="same_kind")
+            scaled += 0  # -0, which a product too small leaves, becomes +0
+        return scaled[()] if out is None else scaled
 
 
 def matrix_operands(
@@ -84,16 +81,21 @@ def _values(name: str, operand: Operand) -> Any:
     if not isinstance(operand, BlockArray):
         return operand
     values = operand.values()
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32, copy=False)
-    infinite = np.isinf(narrow)
-    if values.dtype == np.float32 and not infinite.any():
+    if values.dtype == np.float32 and not np.isinf(values).any():
         return values
-    element = element_values(operand.element)[operand.codes.view(np.uint8)]
-    changed = ((narrow != values) & ~np.isnan(values)) | (infinite & np.isfinite(element))
+    exact = operand._values64()
+    with _core.NearestEnvironment(), np.errstate(over="ignore", under="ignore"):
+        narrow = exact.astype(np.float32)
+        changed = (narrow != exact) & ~np.isnan(exact)
     if changed.any():
-        at = first_index(changed)
-        raise ValueError(f"{name}: expected values that float32 holds exactly, got another at {at}")
+        at = np.unravel_index(int(np.argmax(changed)), changed.shape)
+        lies_within = 2.0**-126 <= abs(exact[at]) <= np.finfo(np.float32).max
+        raise ValueError(
+            f"{name}: expected values that float32 holds exactly, got element * scale = "
+            f"{float(exact[at])!r} at {first_index(changed)}, which "
+            f"{'needs more than 24 bits' if lies_within else 'is out of its range'}; pass "
+            f"{name}.dequantize(), which rounds, or quantise with narrower scales, such as e4m3fn"
+        )
     return narrow
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import SupportsIndex
 
 import numpy as np
 
 from ._arrays import Array
+from ._format_base import integer
 
 
 def pack_nibbles(codes: Array, axis: int) -> Array:
@@ -26,7 +26,7 @@ def unpack_nibbles(codes: Array, axis: int, size: SupportsIndex | None) -> Array
     """Return the words of `pack_nibbles`, `size` along `axis`: by default both of each byte."""
     rows = np.moveaxis(codes, axis, -1)
     most = 2 * rows.shape[-1]
-    count = most if size is None else operator.index(size)
+    count = most if size is None else integer("size", size)
     if count not in (most, max(most - 1, 0)):
         raise ValueError(
             f"size must be {max(most - 1, 0)} or {most} for {rows.shape[-1]} bytes, got {count}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from fractions import Fraction
 from typing import Any, SupportsIndex
 
@@ -21,13 +20,13 @@ from ._block_job import (
     raise_not_finite,
     scaled_max,
 )
-from ._block_layout import BlockLayout, Float32Array, decode_rows, element_values
+from ._block_layout import BlockLayout, Float32Array, element_values
 from ._block_packing import pack_nibbles, unpack_nibbles
 from ._fixed_format import FixedFormat
 from ._threads import check_threads
 from .block_array import BlockArray
 from .block_format import BlockFormat, get_block_format
-from .random import check_unsigned
+from .random import check_address
 
 _FIRST_SCALE_DRAW = 1 << 63
 _ONE = np.ones(1, np.float32)
@@ -84,7 +83,9 @@ def quantize_blocks(
         Explicit words of the scales instead of a seed.
     out : BlockArray, optional
         An array of this shape and format whose codes and scales are written over (also by a call
-        that raises because of a value that is not finite); the result shares them.
+        that raises because of a value that is not finite); the result shares them. Use only the
+        result from then on: `out` is a frozen value that keeps its own `tensor_scale` and
+        `clipped`, which do not belong to the new codes and scales.
     threads : int, optional
         Threads to use; the result does not depend on it.
 
@@ -99,7 +100,8 @@ def quantize_blocks(
     ValueError
         If an argument is out of range or contradicts the format; rounding is stochastic without
         seed or words; a last block is short and ``remainder="error"``; or `x` holds Inf or NaN and
-        scales are not e8m0. (Under e8m0 such a block is NaN as a whole.)
+        scales are not e8m0 (under e8m0 such a block is NaN as a whole); or the tensor scale would
+        be above float32's range.
 
     Notes
     -----
@@ -123,11 +125,7 @@ def quantize_blocks(
     _check_remainder(remainder, layout)
     element_rounding = form.element.resolved_rounding(rounding)
     job = block_job(form, element_rounding, bits, rule)
-    address = (
-        check_unsigned("seed", 0 if seed is None else seed, 64),
-        check_unsigned("stream", stream, 32),
-        check_unsigned("call", call, 32),
-    )
+    address = check_address(seed, stream, call)
     seeded = seed is not None
     lane = lane_bits(bits) if element_rounding == "stochastic" else 0
     words = draw_words("random_bits", random_bits, array.shape, lane, 0, layout, address, seeded)
@@ -150,7 +148,8 @@ def quantize_blocks(
         encode_scale, decode_scale = np.empty_like(largest), np.empty_like(largest)
         target = nearest_float32(scaled_max(form) / Fraction(form.headroom))
         _core.tensor_scales(largest, target, encode_scale, decode_scale)
-        tensor_max = float(largest[0]) if largest.size else 0.0
+        with _core.NearestEnvironment():
+            tensor_max = float(largest[0]) if largest.size else 0.0
     elif max_abs is not None:
         raise ValueError("max_abs must be None for a format without tensor_scale")
     kept_codes, kept_scales = None, None
@@ -158,22 +157,23 @@ def quantize_blocks(
         kept_codes, kept_scales = _arrays_of(out, form, layout)
     codes = _target(kept_codes, np.dtype(np.uint8), array.shape, layout)
     scales = _target(kept_scales, form.scale.code_dtype, layout.scales_shape, layout)
-    clipped, failed = _core.quantize_blocks(
-        job,
-        rows,
-        codes,
-        scales,
-        layout.sizes,
-        layout.block,
-        encode_scale,
-        decode_scale,
-        tensor_max,
-        element_values(form.element),
-        *address,
-        words,
-        scale_words,
-        count,
-    )
+    with _core.NearestEnvironment():  # `tensor_max` becomes float32 on the way
+        clipped, failed = _core.quantize_blocks(
+            job,
+            rows,
+            codes,
+            scales,
+            layout.sizes,
+            layout.block,
+            encode_scale,
+            decode_scale,
+            tensor_max,
+            element_values(form.element),
+            *address,
+            words,
+            scale_words,
+            count,
+        )
     if failed:
         raise_not_finite(array, form)
     if isinstance(form.element, FixedFormat):
@@ -305,12 +305,12 @@ def decode_blocks(
     Returns
     -------
     ndarray of float32
-        element * scale (exact, but for binary32 scales) * tensor_scale, rounded to float32.
+        What `BlockArray.dequantize` gives.
 
     Raises
     ------
     TypeError, ValueError
-        If dtypes or shapes do not belong together; if a word is none of the element's format.
+        As `BlockArray`; if `size` is no length that the packed words can have.
 
     Examples
     --------
@@ -321,39 +321,27 @@ def decode_blocks(
     """
     form = get_block_format(fmt)
     words = as_array("codes", codes)
-    packed = form.element.bits == 4
-    if words.ndim and packed:
+    at = BlockLayout.of(words.shape, axis, form.block, name="codes").axis
+    if form.element.bits == 4:
         if words.dtype != np.uint8:
             raise TypeError(f"codes must have dtype uint8 (two words a byte), got {words.dtype}")
-        at = BlockLayout.of(words.shape, axis, form.block).axis
         words = unpack_nibbles(words, at, size)
         if isinstance(form.element, FixedFormat):
             words = (words << 4).view(np.int8) >> 4
     elif size is not None:
         raise ValueError(f"size must be None for elements of {form.element.bits} bits, got {size}")
-    scale = as_array("tensor_scale", tensor_scale)
     q = BlockArray(
         codes=words,
         element=form.element,
         scales=as_array("scales", scales),
         scale_format=form.scale,
         block=form.block,
-        axis=operator.index(axis),
-        tensor_scale=np.float32(scale) if scale.ndim == 0 else scale,
+        axis=at,
+        tensor_scale=as_array("tensor_scale", tensor_scale),
     )
     if out is not None:
         check_out(out, q.shape, np.dtype(np.float32))
-    layout = BlockLayout.of(q.shape, q.axis, q.block, np.ndim(q.tensor_scale) > 0)
-    return decode_rows(
-        q.codes,
-        q.element,
-        q.scales,
-        q.scale_format,
-        layout,
-        np.asarray(q.tensor_scale),
-        out,
-        check_threads(threads),
-    )
+    return q._dequantized(out, check_threads(threads))
 
 
 def _arrays_of(out: object, form: BlockFormat, layout: BlockLayout) -> tuple[Array, Array]:

@@ -91,7 +91,8 @@ def matmul(
     a : array_like or BlockArray, shape (..., M, K) or (K,)
         float32 or a narrower float (widened exactly) for a float datapath; int8, uint8, int16,
         uint16, int4 or uint4 for an integer one. A BlockArray stands for its exact values element *
-        scale; its tensor scale multiplies the result once, in the result's dtype.
+        scale; the result is multiplied once by the exact product of the tensor scales, in float64,
+        and rounded to its own dtype.
     b : array_like or BlockArray, shape (..., K, N) or (K,)
         As `a`; the dtypes may differ.
     datapath : Datapath

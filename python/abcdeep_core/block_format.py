@@ -47,7 +47,8 @@ class BlockFormat:
     headroom : float
         For e8m0, at most 1: elements are multiplied by it before rounding, and the result by its
         reciprocal (3/4 with "floor": nothing is clipped). For the others, every scale is larger by
-        it (17/16: nothing is clipped although scales are rounded).
+        it (17/16: nothing is clipped although scales are rounded to nearest, in blocks whose scale
+        is a normal e4m3fn number).
     tensor_scale : {"tensor", "row"}, optional
         One float32 scale for the whole array or for each line along the axis, as in NVFP4.
     maximum : float, optional
@@ -93,16 +94,14 @@ class BlockFormat:
     name: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        scale = get_format(self.scale)
-        if not isinstance(scale, FloatFormat):
-            raise TypeError(f"scale must be a floating-point format, got {scale!r}")
+        scale = scale_of("scale", self.scale)
         rule = self.scale_rule
         if rule is None:
             rule = "floor" if scale.specials == "e8m0" else "max"
         for field, value in (
-            ("element", get_format(self.element)),
+            ("element", element_of(self.element)),
             ("scale", scale),
-            ("block", _block_shape(self.block)),
+            ("block", block_shape(self.block)),
             ("scale_rule", _one_of("scale_rule", rule, ("floor", "ceil", "max"))),
             (
                 "scale_rounding",
@@ -120,45 +119,15 @@ class BlockFormat:
                 _one_of(field, getattr(self, field), known)
         if self.maximum is not None:
             object.__setattr__(self, "maximum", _positive("maximum", self.maximum))
-        self._check_element()
-        self._check_scale()
         self._check_variants()
-
-    def _check_element(self) -> None:
-        form = self.element
-        if not form.signed or form.bits > _MOST_BITS or form.bits < 2:
-            raise ValueError(f"element must be signed, of 2 to {_MOST_BITS} bits, got {form!r}")
-        if isinstance(form, FixedFormat):
-            fits = abs(form.fraction_bits) <= _MOST_EXPONENT
-        else:
-            if form.code0 != "subnormal" or form.padding_bits:
-                raise ValueError(f"element must have code0='subnormal', unpadded, got {form!r}")
-            fits = _fits(form)
-        if not fits:
-            raise ValueError(
-                f"element must have values within 2^-{_MOST_EXPONENT}..2^{_MOST_EXPONENT}, "
-                f"got {form!r}"
-            )
-
-    def _check_scale(self) -> None:
-        scale, by_power = self.scale, self.scale.specials == "e8m0"
-        if by_power != (self.scale_rule in ("floor", "ceil")):
-            expected = "'floor' or 'ceil'" if by_power else "'max'"
-            raise ValueError(
-                f"scale_rule must be {expected} for {scale.name or scale!r}, "
-                f"got {self.scale_rule!r}"
-            )
-        if by_power or scale == get_format("binary32"):
-            return
-        if scale.bits > _MOST_BITS or scale.code0 != "subnormal" or not _fits(scale):
-            raise ValueError(
-                f"scale must be e8m0, binary32 or a format with subnormals of at most {_MOST_BITS} "
-                f"bits within 2^-{_MOST_EXPONENT}..2^{_MOST_EXPONENT}, got {scale!r}"
-            )
 
     def _check_variants(self) -> None:
         narrow = self.scale.bits <= _MOST_BITS and self.scale_rule == "max"
         label = self.scale.name or repr(self.scale)
+        by_power = self.scale.specials == "e8m0"
+        if by_power != (self.scale_rule in ("floor", "ceil")):
+            expected = "'floor' or 'ceil'" if by_power else "'max'"
+            raise ValueError(f"scale_rule must be {expected} for {label}, got {self.scale_rule!r}")
         if not narrow and self.scale_rounding != "nearest_even":
             raise ValueError(
                 f"scale_rounding must be 'nearest_even' for {label} scales (see scale_rule), "
@@ -285,7 +254,41 @@ def _positive(field: str, value: object) -> float:
     return number
 
 
-def _block_shape(block: object) -> tuple[int, int]:
+def element_of(form: object) -> FloatFormat | FixedFormat:
+    """Return the format that `form` is or names, if elements can have it."""
+    element = get_format(form)  # type: ignore[arg-type]  # refused there
+    if not element.signed or not 2 <= element.bits <= _MOST_BITS:
+        raise ValueError(f"element must be signed, of 2 to {_MOST_BITS} bits, got {element!r}")
+    if isinstance(element, FixedFormat):
+        fits = abs(element.fraction_bits) <= _MOST_EXPONENT
+    else:
+        if element.code0 != "subnormal" or element.padding_bits:
+            raise ValueError(f"element must have code0='subnormal', unpadded, got {element!r}")
+        fits = _fits(element)
+    if not fits:
+        raise ValueError(
+            f"element must have values within 2^-{_MOST_EXPONENT}..2^{_MOST_EXPONENT}, "
+            f"got {element!r}"
+        )
+    return element
+
+
+def scale_of(field: str, form: object) -> FloatFormat:
+    """Return the format that `form` is or names, if scales can have it."""
+    scale = get_format(form)  # type: ignore[arg-type]  # refused there
+    if not isinstance(scale, FloatFormat):
+        raise TypeError(f"{field} must be a floating-point format, got {scale!r}")
+    narrow = scale.bits <= _MOST_BITS and scale.code0 == "subnormal" and not scale.padding_bits
+    if not (narrow and _fits(scale)) and scale not in (get_format("e8m0"), get_format("binary32")):
+        raise ValueError(
+            f"{field} must be e8m0, binary32 or an unpadded format with subnormals of at most "
+            f"{_MOST_BITS} bits within 2^-{_MOST_EXPONENT}..2^{_MOST_EXPONENT}, got {scale!r}"
+        )
+    return scale
+
+
+def block_shape(block: object) -> tuple[int, int]:
+    """Return the rows and columns of a block, each checked."""
     sizes = tuple(block) if isinstance(block, Sequence) and not isinstance(block, str) else (block,)
     if len(sizes) not in (1, 2):
         raise ValueError(f"block must be one or two sizes, got {block!r}")
