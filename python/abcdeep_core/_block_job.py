@@ -13,13 +13,13 @@ from ._arrays import Array, as_array, explicit_words, first_index
 from ._block_layout import BlockLayout, Float32Array
 from ._fixed_format import FixedFormat
 from ._float_format import FloatFormat
+from ._maxima import INFINITY_BITS, largest_magnitudes
 from ._quantizer import float_quantizer
 from .block_format import BlockFormat
 from .random import random_bits
 
 _SCALE_RULES = {"floor": 0, "ceil": 1, "max": 2}
 _FOUR_OVER_SIX = {None: 0, "mse": 1, "mae": 2}
-_INFINITY_BITS = 0x7F800000
 
 
 @functools.lru_cache(maxsize=256)
@@ -100,7 +100,7 @@ def draw_words(
     return layout.to_rows(words)
 
 
-def largest_magnitudes(
+def tensor_maxima(
     x: Array,
     rows: Array,
     form: BlockFormat,
@@ -126,11 +126,11 @@ def largest_magnitudes(
             ) from None
         return layout.to_rows(largest) if lines else largest.reshape(1).copy()
     count = int(np.prod(lines, dtype=int)) if lines else 1
-    maxima = np.zeros(count, np.uint32)
-    if rows.size:
-        _core.largest_magnitudes(rows.reshape(count, -1), maxima, threads)
-        if int(maxima.max()) >= _INFINITY_BITS:
-            raise_not_finite(x, form)
+    if not rows.size:
+        return np.zeros(count, np.float32)
+    maxima = largest_magnitudes(rows.reshape(count, -1), threads)
+    if int(maxima.max()) >= INFINITY_BITS:
+        raise_not_finite(x, form)
     return maxima.view(np.float32)
 
 

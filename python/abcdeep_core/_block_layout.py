@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, first_index, is_plain
+from ._arrays import Array, deliver, first_index, is_plain
 from ._fixed_format import FixedFormat
 from ._float_format import FloatFormat
 from ._quantize import decode
@@ -198,8 +198,4 @@ def decode_rows(
     )
     if direct and out is not None:
         return out
-    result = layout.from_rows(target, layout.shape)
-    if out is None:
-        return result
-    np.copyto(out, result)
-    return out
+    return deliver(layout.from_rows(target, layout.shape), out)

@@ -15,10 +15,10 @@ from ._block_job import (
     block_job,
     draw_words,
     lane_bits,
-    largest_magnitudes,
     nearest_float32,
     raise_not_finite,
     scaled_max,
+    tensor_maxima,
 )
 from ._block_layout import BlockLayout, Float32Array, element_values
 from ._block_packing import pack_nibbles, unpack_nibbles
@@ -144,7 +144,7 @@ def quantize_blocks(
     rows = layout.to_rows(array)
     encode_scale, decode_scale, tensor_max = _ONE, _ONE, 0.0
     if form.tensor_scale is not None:
-        largest = largest_magnitudes(array, rows, form, layout, max_abs, count)
+        largest = tensor_maxima(array, rows, form, layout, max_abs, count)
         encode_scale, decode_scale = np.empty_like(largest), np.empty_like(largest)
         target = nearest_float32(scaled_max(form) / Fraction(form.headroom))
         _core.tensor_scales(largest, target, encode_scale, decode_scale)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, as_array, as_float32_array, check_out, is_plain
+from ._arrays import Array, as_array, as_float32_array, check_out, deliver, is_plain
 from ._format_base import boolean, integer
 from ._threads import check_threads
 from .random import check_unsigned, random_bits
@@ -115,10 +115,7 @@ def random_hadamard(
     inner = int(np.prod(array.shape[where + 1 :], dtype=np.int64))
     if array.size:
         _core.hadamard(source.reshape(-1), target.reshape(-1), size, inner, masks, inverse, count)
-    if out is not None and target is not out:
-        np.copyto(out, target)
-        return out
-    return target
+    return deliver(target, out)
 
 
 def check_block(block: SupportsIndex) -> int:

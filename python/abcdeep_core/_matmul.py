@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, check_out, is_plain
+from ._arrays import Array, check_out, deliver, is_plain
 from ._block_operands import Operand, matrix_operands
 from ._gemm import (
     Address,
@@ -305,10 +305,7 @@ def gemm(
             threads=threads,
         ).astype(final, copy=False)
         target += 0  # -0 becomes +0
-    if out is not None and target is not out:
-        np.copyto(out, target)
-        target = out
-    return (target[()] if out is None and target.ndim == 0 else target), seen
+    return deliver(target, out), seen
 
 
 def plan_gemm(
