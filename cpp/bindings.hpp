@@ -32,7 +32,10 @@ void bind_isa(nb::module_& m);
 void bind_linalg(nb::module_& m);
 void bind_luq(nb::module_& m);
 void bind_matmul(nb::module_& m);
+void bind_nm(nb::module_& m);
+void bind_pack_24(nb::module_& m);
 void bind_quantize(nb::module_& m);
 void bind_random(nb::module_& m);
+void bind_transposable(nb::module_& m);
 
 }  // namespace abcdeep

@@ -28,6 +28,10 @@
 // luq:           logarithmic unbiased quantisation of elements [begin, end) (luq.hpp).
 // quantize_blocks, decode_blocks: blocks [begin, end) of a block format (block.hpp).
 // hadamard:      rotates groups [begin, end) (hadamard.hpp).
+// nm_mask, nm_unbiased: groups [begin, end) of N:M sparsity (nm.hpp); what went wrong.
+// transposable_24, transposable_mask: blocks [begin, end) (transposable.hpp); what went wrong.
+// pack_24, unpack_24: rows [begin, end) of 2:4 sparse matrices (pack_24.hpp); what went wrong.
+// swap_gains:    kept magnitude that exchanging channels gains (channel_swap.hpp).
 // clang-format off
 #define ABCDEEP_KERNELS(KERNEL)                                                                      \
     KERNEL(void, philox_blocks, (const std::uint32_t* counters, const std::uint32_t* keys,           \
@@ -75,7 +79,16 @@
     KERNEL(void, luq, (const LuqJob& job, std::int64_t begin, std::int64_t end))                     \
     KERNEL(void, quantize_blocks, (const BlockJob& job, std::int64_t begin, std::int64_t end))       \
     KERNEL(void, decode_blocks, (const BlockJob& job, std::int64_t begin, std::int64_t end))         \
-    KERNEL(void, hadamard, (const HadamardJob& job, std::int64_t begin, std::int64_t end))
+    KERNEL(void, hadamard, (const HadamardJob& job, std::int64_t begin, std::int64_t end))           \
+    KERNEL(unsigned, nm_mask, (const NmJob& job, std::int64_t begin, std::int64_t end))              \
+    KERNEL(unsigned, nm_unbiased, (const NmJob& job, std::int64_t begin, std::int64_t end))          \
+    KERNEL(unsigned, transposable_24, (const TransposableJob& job, std::int64_t begin,               \
+                                       std::int64_t end))                                            \
+    KERNEL(unsigned, transposable_mask, (const TransposableJob& job, std::int64_t begin,             \
+                                         std::int64_t end))                                          \
+    KERNEL(unsigned, pack_24, (const PackJob& job, std::int64_t begin, std::int64_t end))            \
+    KERNEL(unsigned, unpack_24, (const PackJob& job, std::int64_t begin, std::int64_t end))          \
+    KERNEL(void, swap_gains, (const SwapJob& job, std::int64_t begin, std::int64_t end))
 // clang-format on
 
 namespace abcdeep {
@@ -83,6 +96,10 @@ namespace abcdeep {
 struct BlockJob;
 struct HadamardJob;
 struct LuqJob;
+struct NmJob;
+struct PackJob;
+struct SwapJob;
+struct TransposableJob;
 
 struct Kernels {
 #define KERNEL(result, name, arguments) result(*name) arguments;

@@ -22,5 +22,8 @@ NB_MODULE(_core, m) {
     abcdeep::bind_luq(m);
     abcdeep::bind_quantize(m);
     abcdeep::bind_matmul(m);
+    abcdeep::bind_nm(m);
+    abcdeep::bind_pack_24(m);
     abcdeep::bind_random(m);
+    abcdeep::bind_transposable(m);
 }

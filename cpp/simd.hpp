@@ -2,6 +2,7 @@
 // them.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -179,21 +180,28 @@ static inline V interleave_halves(V a, V b, std::index_sequence<i...>) {
     return __builtin_shufflevector(a, b, (half * n / 2 + int(i) / 2 + int(i) % 2 * n)...);
 }
 
+// The flat index of an element (number of the vector, then lane) rotates left by `stages` bits;
+// there are a power of two of vectors, two or more.
+template <int stages, int count, class V>
+static inline void perfect_shuffle(V (&v)[count]) {
+    constexpr auto all = std::make_index_sequence<lanes<V>>();
+#pragma GCC unroll 6
+    for (int stage = 0; stage < stages; ++stage) {
+        V next[count];
+#pragma GCC unroll 16
+        for (int i = 0; i < count / 2; ++i) {
+            next[2 * i] = interleave_halves<0>(v[i], v[i + count / 2], all);
+            next[2 * i + 1] = interleave_halves<1>(v[i], v[i + count / 2], all);
+        }
+#pragma GCC unroll 32
+        for (int i = 0; i < count; ++i) v[i] = next[i];
+    }
+}
+
 // Rows become columns.
 template <class V>
 static inline void transpose(V (&rows)[lanes<V>]) {
-    constexpr int n = lanes<V>;
-    constexpr auto all = std::make_index_sequence<n>();
-    for (int step = 1; step < n; step *= 2) {
-        V next[n];
-#pragma GCC unroll 16
-        for (int i = 0; i < n / 2; ++i) {
-            next[2 * i] = interleave_halves<0>(rows[i], rows[i + n / 2], all);
-            next[2 * i + 1] = interleave_halves<1>(rows[i], rows[i + n / 2], all);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < n; ++i) rows[i] = next[i];
-    }
+    perfect_shuffle<std::countr_zero(unsigned(lanes<V>))>(rows);
 }
 
 // The larger one; neither is NaN.
