@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
@@ -159,11 +158,12 @@ def _prune(name: str, x: Array, chosen: bool, args: argparse.Namespace) -> _Prun
 def _write(path: str, pruned: Sequence[_Pruned], masks: bool) -> None:
     import numpy as np
 
-    arrays = {
-        one.name: one.mask if masks else one.values
-        for one in pruned
-        if one.mask is not None or not masks
-    }
+    arrays: dict[str, Array] = {}
+    for one in pruned:
+        if not masks:
+            arrays[one.name] = one.values
+        elif one.mask is not None:
+            arrays[one.name] = one.mask
     if _SINGLE in arrays:
         np.save(path, arrays[_SINGLE])
     else:

@@ -158,8 +158,8 @@ def matmul(
     """
     if not isinstance(datapath, Datapath):
         raise TypeError(f"datapath must be a Datapath, got {type(datapath).__name__}")
-    plain = c is a_mask is b_mask is seed is None and events is False
-    if plain and stream == call == 0:
+    plain = c is None and a_mask is None and b_mask is None and events is False
+    if plain and seed is None and stream == call == 0:
         done = _repeat_plan(a, b, datapath, out, threads)
         if done is not None:
             return done

@@ -1,4 +1,4 @@
-"""What the functions of N:M sparsity share: checked n and m, and where the groups of an axis lie."""
+"""What functions of N:M sparsity share: checked n and m, where the groups of an axis lie."""
 
 from __future__ import annotations
 

@@ -126,7 +126,8 @@ def _check_every_group_keeps(n: int, groups: Groups, nonzero_only: bool) -> None
     last = groups.shape[groups.axis] - (groups.count - 1) * groups.m
     if groups.count and last < n:
         raise ValueError(
-            f"x: expected at least n={n} elements in the last group for output='indices', got {last}"
+            f"x: expected at least n={n} elements in the last group for output='indices', "
+            f"got {last}"
         )
 
 
