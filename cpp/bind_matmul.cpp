@@ -365,6 +365,8 @@ void bind_matmul(nb::module_& m) {
     f.def_rw("product_overflow_at_largest", &FloatDatapath::product_overflow_at_largest);
     f.def_rw("accumulator_overflow_at_largest", &FloatDatapath::accumulator_overflow_at_largest);
     f.def_rw("merge_overflow_at_largest", &FloatDatapath::merge_overflow_at_largest);
+    f.def_rw("a_is_masked", &FloatDatapath::a_is_masked);
+    f.def_rw("b_is_masked", &FloatDatapath::b_is_masked);
     nb::class_<IntegerDatapath> i(m, "IntegerDatapath");
     bind_common_fields<IntegerDatapath>(i);
     m.def("summarise", &summarise, "x"_a.noconvert(), "offsets"_a.noconvert(), "row_stride"_a,

@@ -28,6 +28,8 @@ struct FloatDatapath {
     // rounding else.
     bool product_overflow_at_largest = false, accumulator_overflow_at_largest = false,
          merge_overflow_at_largest = false;
+    // Operands with a mask: the steps of their zeros are no overflow of a sum that is the largest.
+    bool a_is_masked = false, b_is_masked = false;
 };
 
 struct IntegerDatapath {

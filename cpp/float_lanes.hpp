@@ -88,7 +88,9 @@ class FloatLanes {
           product_exact_(d.product_exact),
           float32_steps_(d.float32_steps),
           exact_start_(d.exact_start),
-          merge_to_odd_(d.merge_to_odd) {
+          merge_to_odd_(d.merge_to_odd),
+          a_is_masked_(d.a_is_masked ? ~Mask{} : Mask{}),
+          b_is_masked_(d.b_is_masked ? ~Mask{} : Mask{}) {
         Quantizer start = d.accumulator;
         if (start.stochastic != Stochastic::none) {
             start.stochastic = Stochastic::none;
@@ -128,8 +130,10 @@ class FloatLanes {
         return product_exact_ ? Mask{} : Mask(product_.at_largest(p)) | ~finite(a * b);
     }
 
-    V term(V a, V b, U random, int level, Events& events) const {
+    V term(V a, V b, U random, int level, Events& events) {
         Mask over;
+        skipped_ = (a_is_masked_ & (a == 0.0)) | (b_is_masked_ & (b == 0.0));
+        all_skipped_ &= skipped_;
         V p = product(a, b, random, over);
         if (level && !product_exact_) {
             events.count(product_overflow, over);
@@ -150,16 +154,17 @@ class FloatLanes {
     }
 
     V step(V p, V s, U random, int level, Events& events) const {
-        return add(accumulator_, p, s, random, level, events);
+        return add(accumulator_, p, s, random, level, events, skipped_);
     }
     V merge(V r, V s, U random, int level, Events& events) const {
-        return add(merge_, r, s, random, level, events);
+        return add(merge_, r, s, random, level, events, Mask{});
     }
 
     void open_group(V s) {
         total_ = s;
         products_ = V{};
         lost_ = U{};
+        all_skipped_ = ~Mask{};
     }
     void add_to_group(V p) {
         V error, product_error;
@@ -197,7 +202,7 @@ class FloatLanes {
             exact_ = false;
         }
         return round_sum(accumulator_, round_to_odd(total_, error), products_, s, random, level,
-                         events, total_, error);
+                         events, total_, error, all_skipped_);
     }
 
     // Sum of the chunk results, rounded once to nearest even: by the conversion to float32 or by
@@ -234,23 +239,25 @@ class FloatLanes {
         return next;
     }
 
-    V add(const LaneRounder& rounder, V p, V s, U random, int level, Events& events) const {
+    V add(const LaneRounder& rounder, V p, V s, U random, int level, Events& events,
+          Mask skipped) const {
         V error;
         const V sum = two_sum(p, s, error);
         const V total = float32_steps_ ? through_float32(sum) : round_to_odd(sum, error);
-        return round_sum(rounder, total, p, s, random, level, events, sum, error);
+        return round_sum(rounder, total, p, s, random, level, events, sum, error,
+                         skipped);
     }
 
     // `sum` + `error` is the exact sum, `total` what is rounded. Steps on Inf and NaN are no
     // events.
     V round_sum(const LaneRounder& rounder, V total, V p, V s, U random, int level, Events& events,
-                V sum, V error) const {
+                V sum, V error, Mask skipped) const {
         Mask over;
         V next = rounder.round(total, random, over);
         if (level) {
             const Mask counted = finite(p) & finite(s);
             over |= finite(sum) & ~finite(total);  // in binary32
-            events.count(accumulator_overflow, over & counted);
+            events.count(accumulator_overflow, over & counted & ~skipped);
             events.partial_sum(sum, counted);
             if (level > 1) {
                 const Mask added = counted & (p != 0.0);
@@ -267,6 +274,8 @@ class FloatLanes {
     LaneRounder product_, accumulator_, merge_;
     LaneRounder start_ = LaneRounder(Quantizer(), false);
     bool product_exact_, float32_steps_, exact_start_, merge_to_odd_;
+    Mask a_is_masked_, b_is_masked_;
+    Mask skipped_{}, all_skipped_{};  // the terms of the step, all terms of the group
     V total_{}, products_{};
     U lost_{};
     bool exact_ = false;

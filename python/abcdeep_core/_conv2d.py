@@ -109,6 +109,7 @@ def conv2d(
         None,
         threads,
         given={"x": images, "w": kernels},
+        masked=(False, w_mask is not None),
     )
     image = geometry.to_images(result)
     if scale is not None:

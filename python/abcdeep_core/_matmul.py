@@ -185,6 +185,7 @@ def matmul(
         out,
         threads,
         given=given,
+        masked=(a_mask is not None, b_mask is not None),
     )
     if scale is not None:
         result = scale.apply(result, out)
@@ -269,11 +270,13 @@ def gemm(
     threads: SupportsIndex | None,
     path: str | None = None,
     given: Mapping[str, Array] | None = None,
+    masked: tuple[bool, bool] = (False, False),
 ) -> tuple[Array, Events | None]:
     """Run checked stacks of matrices (..., M, K) and (..., K, N) through the kernels.
 
     `path` forces the general engine ("lanes"), or demands another path of `plan_gemm`. `given`
-    names the arrays of the caller, for an error message.
+    names the arrays of the caller, for an error message. `masked` says whose zeros are skipped
+    terms, which raise no event.
     """
     *batch, rows, terms = a.shape
     columns = b.shape[-1]
@@ -297,6 +300,8 @@ def gemm(
 
     run = _core.IntegerGemm() if datapath.is_integer else _core.FloatGemm()
     run.datapath = compiled.struct
+    if not datapath.is_integer:
+        run.datapath.a_is_masked, run.datapath.b_is_masked = masked
     keep = [_set_operand(run.set_a, a), _set_operand(run.set_b, b)]
     if c is not None:
         keep.append(_set_operand(run.set_c, c.reshape(*batch, rows, columns)))
@@ -314,6 +319,14 @@ def gemm(
     seen = None
     if level:
         seen = recorder.table(shape) if per_output else recorder.total(run.totals(), outputs)
+        # Only the general engine tells a skipped term from another zero, which is an overflow where
+        # the sum is the largest number of a format that saturates there.
+        if any(masked) and tile is not None and not datapath.is_integer:
+            if seen.accumulator_overflow and compiled.struct.accumulator_overflow_at_largest:
+                return gemm(
+                    a, b, datapath, c, shape, events, per_output, address, out, threads,
+                    "lanes", given, masked,
+                )  # fmt: skip
     if compiled.output is not None:
         q = compiled.output
         target = quantize(
