@@ -5,11 +5,15 @@ from __future__ import annotations
 from ._backward import matmul_backward
 from ._bias_report import BiasReport, bias_report
 from ._blocks import decode_blocks, encode_blocks, quantize_blocks
+from ._channel_permutation import channel_permutation
 from ._conv2d import conv2d, conv2d_backward
 from ._hadamard import random_hadamard
 from ._luq import luq, luq_encode
+from ._magnitude_mask import magnitude_mask
 from ._matmul import matmul
 from ._ms_eden import ms_eden
+from ._nm_soft_threshold import nm_soft_threshold
+from ._pack_24 import pack_24, pack_24_both_ways
 from ._quantize import decode, encode, quantize
 from ._uniform import encode_uniform, quantize_uniform, sawb_clip
 from .accumulators import (
@@ -34,6 +38,7 @@ from .formats import FixedFormat, FloatFormat, formats, get_format, lba_format
 from .hardware_rounding import HardwareRounding, hardware_roundings, round_hardware
 from .isa import isa_info
 from .mf_bprop import mf_bprop_accumulator, mf_bprop_product
+from .packed_24 import Packed24, unpack_24
 from .plan import Plan
 from .random import philox4x32, random_bits
 from .ranges import HindsightMax
@@ -50,11 +55,13 @@ __all__ = [
     "FloatFormat",
     "HardwareRounding",
     "HindsightMax",
+    "Packed24",
     "Plan",
     "Quantizer",
     "__version__",
     "bias_report",
     "block_formats",
+    "channel_permutation",
     "conv2d",
     "conv2d_backward",
     "critical_noise",
@@ -78,11 +85,15 @@ __all__ = [
     "lognormal_format_error",
     "luq",
     "luq_encode",
+    "magnitude_mask",
     "matmul",
     "matmul_backward",
     "mf_bprop_accumulator",
     "mf_bprop_product",
     "ms_eden",
+    "nm_soft_threshold",
+    "pack_24",
+    "pack_24_both_ways",
     "philox4x32",
     "quantize",
     "quantize_blocks",
@@ -93,4 +104,5 @@ __all__ = [
     "sawb_clip",
     "select_exponent_bits",
     "stochastic_pruning_threshold",
+    "unpack_24",
 ]
