@@ -1,4 +1,6 @@
 // Bindings: 2:4 packing and the search for a permutation of channels.
+#include <nanobind/stl/optional.h>
+
 #include <atomic>
 #include <optional>
 

@@ -274,30 +274,58 @@ template <int unit>
     }
 }
 
-// Words of rows and columns of a tile between their places and a stream of their own for each row.
-// move(place of the word, its bytes in the stream)
-template <class Move>
-void for_words(const PackJob& job, std::int64_t row, std::int64_t column, std::int64_t count,
-               std::uint8_t* stream, const Move& move) {
-    const std::int64_t matrix = row / job.rows, columns = job.row_bytes / 8 / job.unit_bytes;
-    std::uint8_t* origin = job.metadata + matrix * job.rows * columns;
-    for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t at =
-            reordered_word(job.rows, row % job.rows, column + i, job.word_bytes);
-        move(origin + at * job.word_bytes, stream + i * job.word_bytes);
+// Codes of a tile of rows, a stream of its own for each, and the words of metadata they are.
+constexpr std::int64_t stream_bytes = tile_bytes / 8;
+using Streams = std::uint8_t[reordered_rows][stream_bytes];
+
+// move(word of metadata, the same in a stream). Row `top` is the first of the tile; streams start
+// at word number `column`, even.
+template <class Word, class Move>
+void for_words(const PackJob& job, std::int64_t top, std::int64_t count, std::int64_t column,
+               std::int64_t words, Streams& streams, const Move& move) {
+    const std::int64_t row_words = job.row_bytes / 8 / job.unit_bytes / std::int64_t(sizeof(Word));
+    const std::int64_t matrix = top / job.rows;
+    std::int64_t places[reordered_rows][2];
+    for (std::int64_t r = 0; r < count; ++r)
+        for (int odd = 0; odd < 2; ++odd)
+            places[r][odd] = reordered_word(job.rows, (top + r) % job.rows, odd, sizeof(Word));
+    std::uint8_t* origin = job.metadata + matrix * job.rows * row_words * sizeof(Word);
+    for (std::int64_t i = 0; i < words; i += 2) {
+        std::uint8_t* pair = origin + (column + i) * job.rows * std::int64_t(sizeof(Word));
+        for (std::int64_t r = 0; r < count; ++r)
+            for (int odd = 0; odd < 2; ++odd)
+                move(pair + places[r][odd] * std::int64_t(sizeof(Word)),
+                     &streams[r][(i + odd) * std::int64_t(sizeof(Word))]);
     }
 }
 
-// work(first dense byte, dense bytes, row, word column) for pieces of rows, such that the words of
-// a piece of all rows of a tile share their cache lines.
+template <class Word>
+void scatter_words(const PackJob& job, std::int64_t top, std::int64_t count, std::int64_t column,
+                   std::int64_t words, Streams& streams) {
+    for_words<Word>(
+        job, top, count, column, words, streams,
+        [](std::uint8_t* to, const std::uint8_t* from) { std::memcpy(to, from, sizeof(Word)); });
+}
+
+template <class Word>
+void gather_words(const PackJob& job, std::int64_t top, std::int64_t count, std::int64_t column,
+                  std::int64_t words, Streams& streams) {
+    for_words<Word>(
+        job, top, count, column, words, streams,
+        [](const std::uint8_t* from, std::uint8_t* to) { std::memcpy(to, from, sizeof(Word)); });
+}
+
+// work(first row, rows, first dense byte of a row, dense bytes) for tiles of reordered metadata,
+// which do not cross matrices of an odd number of 16 rows.
 template <class Work>
-void for_pieces(const PackJob& job, std::int64_t begin, std::int64_t end, const Work& work) {
-    const std::int64_t word = 8 * job.unit_bytes * job.word_bytes;
-    constexpr std::int64_t piece = 1024;
-    for (std::int64_t top = begin; top < end; top += reordered_rows)
-        for (std::int64_t at = 0; at < job.row_bytes; at += piece)
-            for (std::int64_t row = top; row < std::min(end, top + reordered_rows); ++row)
-                work(row * job.row_bytes + at, std::min(piece, job.row_bytes - at), row, at / word);
+void for_tiles(const PackJob& job, std::int64_t begin, std::int64_t end, const Work& work) {
+    for (std::int64_t top = begin; top < end;) {
+        const std::int64_t bottom = (top / job.rows + 1) * job.rows;
+        const std::int64_t count = std::min({reordered_rows, bottom - top, end - top});
+        for (std::int64_t at = 0; at < job.row_bytes; at += tile_bytes)
+            work(top, count, at, std::min(tile_bytes, job.row_bytes - at));
+        top += count;
+    }
 }
 
 template <int unit, int test>
@@ -306,14 +334,15 @@ std::uint16_t pack_rows(const PackJob& job, std::int64_t begin, std::int64_t end
         return pack_run<unit, test>(job, begin * job.row_bytes, (end - begin) * job.row_bytes,
                                     job.metadata + begin * job.row_bytes / 8 / unit);
     std::uint16_t seen = 0;
-    const int bytes = job.word_bytes;
-    for_pieces(job, begin, end, [&](auto first, auto size, auto row, auto column) {
-        alignas(64) std::uint8_t stream[tile_bytes];
-        seen |= pack_run<unit, test>(job, first, size, stream);
-        for_words(job, row, column, size / (8 * unit * bytes), stream,
-                  [bytes](std::uint8_t* word, const std::uint8_t* at) {
-                      bytes == 2 ? std::memcpy(word, at, 2) : std::memcpy(word, at, 4);
-                  });
+    for_tiles(job, begin, end, [&](auto top, auto count, auto at, auto size) {
+        alignas(64) Streams streams;
+        for (std::int64_t r = 0; r < count; ++r)
+            seen |= pack_run<unit, test>(job, (top + r) * job.row_bytes + at, size, streams[r]);
+        const std::int64_t word = 8 * unit * job.word_bytes;
+        if (job.word_bytes == 2)
+            scatter_words<std::uint16_t>(job, top, count, at / word, size / word, streams);
+        else
+            scatter_words<std::uint32_t>(job, top, count, at / word, size / word, streams);
     });
     return seen;
 }
@@ -327,14 +356,15 @@ std::uint16_t unpack_rows(const PackJob& job, std::int64_t begin, std::int64_t e
                          job.metadata + begin * codes);
         return 0;
     }
-    const int bytes = job.word_bytes;
-    for_pieces(job, begin, end, [&](auto first, auto size, auto row, auto column) {
-        alignas(64) std::uint8_t stream[tile_bytes];
-        for_words(job, row, column, size / (8 * unit * bytes), stream,
-                  [bytes](const std::uint8_t* word, std::uint8_t* at) {
-                      bytes == 2 ? std::memcpy(at, word, 2) : std::memcpy(at, word, 4);
-                  });
-        unpack_run<unit>(job, first, size, stream);
+    for_tiles(job, begin, end, [&](auto top, auto count, auto at, auto size) {
+        alignas(64) Streams streams;
+        const std::int64_t word = 8 * unit * job.word_bytes;
+        if (job.word_bytes == 2)
+            gather_words<std::uint16_t>(job, top, count, at / word, size / word, streams);
+        else
+            gather_words<std::uint32_t>(job, top, count, at / word, size / word, streams);
+        for (std::int64_t r = 0; r < count; ++r)
+            unpack_run<unit>(job, (top + r) * job.row_bytes + at, size, streams[r]);
     });
     return 0;
 }

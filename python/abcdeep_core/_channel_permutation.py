@@ -124,9 +124,11 @@ def channel_permutation(
         )
     count = check_threads(threads)
     channels = array.shape[-1]
-    magnitudes = np.abs(array.reshape(-1, channels)).astype(np.float64)
     same = np.arange(channels, dtype=np.int64)
-    if not array.size or most == group or channels == group:
+    if not array.size:
+        return same, 0.0
+    magnitudes = np.abs(array.reshape(-1, channels)).astype(np.float64)
+    if most == group or channels == group:
         return same, _kept_sum(magnitudes, same, most, group)
     state = _Search(_whole_numbers(magnitudes), most, group, count)
     descend = state.swap if search == "swap" else state.split

@@ -140,7 +140,7 @@ def pack_24_both_ways(
     transposed = array.swapaxes(-1, -2) if array.ndim >= 2 else array
     for name, shape in (("w", array.shape), ("the transpose of w", transposed.shape)):
         check_shape(name, shape, rule, layout)
-    tiles = _tile_masks(rule.non_zeros(array) if kept is None else kept)
+    tiles = _tile_masks(rule.non_zeros(array), "w") if kept is None else _tile_masks(kept, "mask")
     count = check_threads(threads)
     kept_transposed = None if kept is None else np.ascontiguousarray(kept.swapaxes(-1, -2))
     return (
@@ -239,17 +239,17 @@ def _too_many(x: Array, kept: npt.NDArray[np.bool_] | None, rule: PackingRule) -
     )
 
 
-def _tile_masks(kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint16]:
+def _tile_masks(kept: npt.NDArray[np.bool_], name: str) -> npt.NDArray[np.uint16]:
     """Return the mask of each 4 x 4 tile, if none keeps more than two in a row or column."""
     *lead, rows, columns = kept.shape
     tiles = kept.reshape(*lead, rows // 4, 4, columns // 4, 4)
     for axis, what in ((-1, "row"), (-3, "column")):
         counts = tiles.sum(axis=axis)
-        if (counts > 2).any():
-            tile = np.moveaxis(counts > 2, -2 if what == "row" else -1, -1).any(axis=-1)
+        most = counts.max(axis=-2 if what == "row" else -1, initial=0)
+        if (most > 2).any():
             raise ValueError(
-                f"mask: expected at most 2 kept in each row and column of a 4 x 4 tile, got "
-                f"{int(counts.max())} in a {what} of tile {first_index(tile)}"
+                f"{name}: expected at most 2 kept in each row and column of a 4 x 4 tile, got "
+                f"{int(most[most > 2][0])} in a {what} of tile {first_index(most > 2)}"
             )
     result = np.zeros((*lead, rows // 4, columns // 4), np.uint16)
     for row in range(4):

@@ -153,9 +153,10 @@ class Packed24:
             flat = metadata.reshape(*metadata.shape[:-2], -1)
             metadata = np.ascontiguousarray(flat[..., at])
         codes = metadata.view(np.uint8)[..., None] >> np.array([0, 4], np.uint8) & 15
-        empty = codes.reshape(*self.shape[:-1], -1) == 0
+        groups = (*self.shape[:-1], self.shape[-1] // rule.group)
         kept = rule.non_zeros(np.ascontiguousarray(self.values))
-        wrong = empty & kept.reshape(*empty.shape, -1).any(axis=-1)
+        kept = kept.reshape(*groups, rule.group // 2).any(axis=-1)
+        wrong = (codes.reshape(groups) == 0) & kept
         if wrong.any():
             raise ValueError(
                 f"values must be 0 in a group of code 0, got another in group {first_index(wrong)}"
