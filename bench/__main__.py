@@ -20,6 +20,7 @@ from . import (
     bench_luq,
     bench_matmul,
     bench_nm,
+    bench_pack_24,
     bench_quantize,
     bench_random,
     bench_uniform,
@@ -35,6 +36,7 @@ BENCHES = {
     "blocks": bench_blocks.cases,
     "hadamard": bench_hadamard.cases,
     "nm": bench_nm.cases,
+    "pack_24": bench_pack_24.cases,
 }
 SIGNIFICANT = 0.1  # a change of the ratio by less than this share is noise
 HEADER = ("case", "shape", "isa", "thr", "G/s", "ratio", "target", "ceil", "here", "Eigen", "path")
