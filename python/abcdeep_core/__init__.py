@@ -11,6 +11,7 @@ from ._luq import luq, luq_encode
 from ._matmul import matmul
 from ._ms_eden import ms_eden
 from ._quantize import decode, encode, quantize
+from ._transposable_mask import transposable_mask
 from ._uniform import encode_uniform, quantize_uniform, sawb_clip
 from .accumulators import (
     exact_accumulator,
@@ -37,6 +38,7 @@ from .mf_bprop import mf_bprop_accumulator, mf_bprop_product
 from .plan import Plan
 from .random import philox4x32, random_bits
 from .ranges import HindsightMax
+from .transposable_certificate import TransposableCertificate
 
 __version__ = "0.1.0"
 
@@ -52,6 +54,7 @@ __all__ = [
     "HindsightMax",
     "Plan",
     "Quantizer",
+    "TransposableCertificate",
     "__version__",
     "bias_report",
     "block_formats",
@@ -93,4 +96,5 @@ __all__ = [
     "sawb_clip",
     "select_exponent_bits",
     "stochastic_pruning_threshold",
+    "transposable_mask",
 ]
