@@ -23,6 +23,7 @@ from . import (
     bench_pack_24,
     bench_quantize,
     bench_random,
+    bench_transposable,
     bench_uniform,
 )
 from .measure import Case, Row, Settings, describe_machine, measure, with_relative_targets
@@ -37,6 +38,7 @@ BENCHES = {
     "hadamard": bench_hadamard.cases,
     "nm": bench_nm.cases,
     "pack_24": bench_pack_24.cases,
+    "transposable": bench_transposable.cases,
 }
 SIGNIFICANT = 0.1  # a change of the ratio by less than this share is noise
 HEADER = ("case", "shape", "isa", "thr", "G/s", "ratio", "target", "ceil", "here", "Eigen", "path")
@@ -142,7 +144,9 @@ def line(cells: Sequence[str]) -> str:
 
 
 def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    if value is None:
+        return ""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
 
 def text(row: Row) -> str:

@@ -17,6 +17,7 @@ from ._nm_soft_threshold import nm_soft_threshold
 from ._nm_unbiased import nm_unbiased
 from ._pack_24 import pack_24, pack_24_both_ways
 from ._quantize import decode, encode, quantize
+from ._transposable_mask import transposable_mask
 from ._uniform import encode_uniform, quantize_uniform, sawb_clip
 from .accumulators import (
     exact_accumulator,
@@ -44,6 +45,7 @@ from .packed_24 import Packed24, unpack_24
 from .plan import Plan
 from .random import philox4x32, random_bits
 from .ranges import HindsightMax
+from .transposable_certificate import TransposableCertificate
 
 __version__ = "0.1.0"
 
@@ -60,6 +62,7 @@ __all__ = [
     "Packed24",
     "Plan",
     "Quantizer",
+    "TransposableCertificate",
     "__version__",
     "bias_report",
     "block_formats",
@@ -108,5 +111,6 @@ __all__ = [
     "sawb_clip",
     "select_exponent_bits",
     "stochastic_pruning_threshold",
+    "transposable_mask",
     "unpack_24",
 ]
