@@ -74,27 +74,39 @@ def lognormal(sigma: float) -> Callable[[np.random.Generator, Any], Array]:
     return lambda rng, shape: np.exp(sigma * rng.standard_normal(shape)) * signs(rng, shape)
 
 
-def wide(rng: np.random.Generator, shape: Any) -> Array:
-    """Return numbers over 2^-120 to 2^120, most of a block within a few binades of its largest."""
-    exponents = rng.integers(-120, 118, shape)
-    near = rng.integers(100, 118, shape)
-    exponents = np.where(rng.random(shape) < 0.5, near, exponents)
-    return np.ldexp(rng.uniform(1, 2, shape), exponents) * signs(rng, shape)
+def wide(top: int) -> Callable[[np.random.Generator, Any], Array]:
+    """Return numbers over 2^-top to 2^top, half of them within a few binades of the largest."""
+
+    def draw(rng: np.random.Generator, shape: Any) -> Array:
+        far, near = rng.integers(-top, top, shape), rng.integers(top - 18, top, shape)
+        exponents = np.where(rng.random(shape) < 0.5, near, far)
+        return np.ldexp(rng.uniform(1, 2, shape), exponents) * signs(rng, shape)
+
+    return draw
 
 
-def subnormal(rng: np.random.Generator, shape: Any) -> Array:
-    """Return multiples of the smallest float32, zeros among them, one normal number in eight."""
-    multiples = np.where(
-        rng.random(shape) < 0.125, rng.integers(2**23, 2**25, shape), rng.integers(0, 40, shape)
-    )
-    return multiples * 2.0**-149 * signs(rng, shape)
+def subnormal(bits: int, smallest: int) -> Callable[[np.random.Generator, Any], Array]:
+    """Return multiples of 2^smallest, zeros among them, one normal number in eight."""
+
+    def draw(rng: np.random.Generator, shape: Any) -> Array:
+        normal = rng.integers(2**bits, 2 ** (bits + 2), shape)
+        multiples = np.where(rng.random(shape) < 0.125, normal, rng.integers(0, 40, shape))
+        return np.ldexp(multiples * signs(rng, shape), smallest)
+
+    return draw
 
 
-def near_ties(rng: np.random.Generator, shape: Any) -> Array:
-    """Return numbers a few float32 steps apart, at the threshold of the cap in every third row."""
-    x = (2**23 + rng.integers(-2, 3, shape)) * 2.0**-23
-    x[::3, 0] = max(shape[1] - 1, 1) * x[::3, -1]
-    return x * signs(rng, shape)
+def near_ties(bits: int) -> Callable[[np.random.Generator, Any], Array]:
+    """Return numbers a few steps of 2^-bits apart; every third block has one near a cap."""
+
+    def draw(rng: np.random.Generator, shape: Any) -> Array:
+        count, m = shape
+        x = 1 + rng.integers(-2, 3, shape) * 2.0**-bits
+        ratio = max(m - 1, 1) / rng.integers(1, max(m, 2), count)
+        x[::3, 0] = (ratio * x[:, -1])[::3]
+        return x * signs(rng, shape)
+
+    return draw
 
 
 def sparse(rng: np.random.Generator, shape: Any) -> Array:
@@ -107,18 +119,29 @@ FAMILIES: dict[str, Callable[[np.random.Generator, Any], Array]] = {
     "lognormal1": lognormal(1),
     "lognormal2": lognormal(2),
     "lognormal3": lognormal(3),
-    "wide": wide,
-    "subnormal": subnormal,
+    "wide": wide(120),
+    "subnormal": subnormal(23, -149),
     "ties": lambda rng, shape: rng.integers(-3, 4, shape).astype(np.float64),
-    "near_ties": near_ties,
+    "near_ties": near_ties(23),
     "sparse": sparse,
+}
+FAMILIES64 = FAMILIES | {
+    "wide": wide(1000),
+    "subnormal": subnormal(52, -1074),
+    "near_ties": near_ties(52),
 }
 
 
-def family(name: str, count: int, m: int, seed: int = 0) -> Array:
-    """Return `count` blocks of m float32 numbers."""
+def family(name: str, count: int, m: int, seed: int = 0, dtype: Any = np.float32) -> Array:
+    """Return `count` blocks of m numbers of a dtype, float32 or float64."""
     rng = np.random.default_rng([seed, m, *name.encode()])
-    return FAMILIES[name](rng, (count, m)).astype(np.float32)
+    families = FAMILIES64 if dtype is np.float64 else FAMILIES
+    return families[name](rng, (count, m)).astype(dtype)
+
+
+def of_every_family(count: int, m: int, seed: int = 0, dtype: Any = np.float32) -> Array:
+    """Return `count` blocks of m numbers of each family, one below the other."""
+    return np.concatenate([family(name, count, m, seed, dtype) for name in FAMILIES])
 
 
 def exact_pi(block: Sequence[Any]) -> list[Fraction]:

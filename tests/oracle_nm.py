@@ -1,6 +1,7 @@
-"""N:M masks and the unbiased N:M estimator, one block at a time (docs/sparsity.md).
+"""N:M masks and the unbiased N:M estimator, one block at a time.
 
-Whatever has to be float32 or float64 arithmetic is an exact fraction that is rounded once, to
+The exact estimator rounds the probabilities of least variance to multiples of 2^-b and samples them
+systematically (arXiv 2203.10991 gives the probabilities). Whatever has to be float32 or float64 arithmetic is an exact fraction that is rounded once, to
 nearest even, so that neither the machine's arithmetic nor a second rounding enters. Python's own
 floats are used only where the definition is float64 arithmetic operation by operation.
 """
@@ -51,7 +52,7 @@ def rounded(value: Fraction, form: Binary) -> Fraction:
     return result if value > 0 else -result
 
 
-# ---- Magnitude masks: section 1 ----------------------------------------------------------------
+# ---- Magnitude masks ----------------------------------------------------------------------------
 
 
 def mask_of(block: Sequence[Any], n: int, nonzero_only: bool = False) -> list[bool]:
@@ -62,7 +63,7 @@ def mask_of(block: Sequence[Any], n: int, nonzero_only: bool = False) -> list[bo
     return [i in kept and not (nonzero_only and magnitudes[i] == 0) for i in range(len(block))]
 
 
-# ---- The exact estimator: section 2.2 ----------------------------------------------------------
+# ---- The exact estimator, by its numbered steps -------------------------------------------------
 
 
 def tree_sum(values: Sequence[Fraction], form: Binary) -> Fraction:
@@ -153,7 +154,7 @@ def unbiased(values: Sequence[Any], n: int, u: int, bits: int = 16, wide: bool =
     return Block(y, kept, [Fraction(p, 1 << bits) for p in q])
 
 
-# ---- The two-draw estimator of 2:4: section 3 ---------------------------------------------------
+# ---- The two-draw estimator of 2:4 --------------------------------------------------------------
 
 
 def sum_of(values: Iterable[float]) -> float:
@@ -205,7 +206,7 @@ def two_draws(values: Sequence[Any], words: Sequence[int], wide: bool = False) -
     return Block(y, kept, [Fraction(p) for p in pi])
 
 
-# ---- The optimum, in exact fractions: section 2.1 ----------------------------------------------
+# ---- The optimum, in exact fractions ------------------------------------------------------------
 
 
 def water_filling(values: Sequence[Any], n: int) -> list[Fraction]:
