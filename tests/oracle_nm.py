@@ -1,9 +1,10 @@
 """N:M masks and the unbiased N:M estimator, one block at a time.
 
-The exact estimator rounds the probabilities of least variance to multiples of 2^-b and samples them
-systematically (arXiv 2203.10991 gives the probabilities). Whatever has to be float32 or float64 arithmetic is an exact fraction that is rounded once, to
-nearest even, so that neither the machine's arithmetic nor a second rounding enters. Python's own
-floats are used only where the definition is float64 arithmetic operation by operation.
+The exact estimator rounds the probabilities of least variance (arXiv 2203.10991) to multiples of
+2^-b and samples them systematically. Whatever has to be float32 or float64 arithmetic is an exact
+fraction that is rounded once, to nearest even, so that neither the machine's arithmetic nor a
+second rounding enters. Python's own floats are used only where the definition is float64
+arithmetic operation by operation.
 """
 
 from __future__ import annotations
