@@ -187,7 +187,7 @@ def test_layouts(isa: str) -> None:
     assert ab.nm_mask([[1, 2.5, -3, 0]], 2, 4).tolist() == [[False, True, True, False]]
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, 8), (3, 0), (0, 0), (2, 0, 8), (2, 8, 0)])
+@pytest.mark.parametrize("shape", [(0,), (0, 8), (4, 0), (0, 0), (4, 0, 8), (4, 8, 0)])
 def test_nothing(isa: str, shape: tuple[int, ...]) -> None:
     x = np.zeros(shape, np.float32)
     for axis in range(len(shape)):
@@ -317,4 +317,4 @@ def test_errors(error: type[Exception], argument: str, change: dict[str, Any]) -
     with pytest.raises(error, match=rf"\b{re.escape(argument)}\b") as caught:
         ab.nm_mask(arguments.pop("x"), arguments.pop("n"), arguments.pop("m"), **arguments)
     if "nonzero_only" not in change or error is TypeError:
-        assert re.search(r"\bgot\b", str(caught.value))
+        assert re.search(r"\b(got|unknown)\b", str(caught.value))

@@ -165,7 +165,7 @@ def test_threads_and_words_of_large_arrays(isa: str, path: str, n: int, m: int) 
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("shape", [(0,), (0, 8), (3, 0), (0, 0), (2, 0, 8), (2, 8, 0)])
+@pytest.mark.parametrize("shape", [(0,), (0, 8), (4, 0), (0, 0), (4, 0, 8), (4, 8, 0)])
 def test_nothing(isa: str, path: str, shape: tuple[int, ...]) -> None:
     options, dtype = PATHS[path]
     x = np.zeros(shape, dtype)
@@ -253,7 +253,7 @@ def test_results_beyond_the_range_are_refused(
     ab.nm_unbiased(x, n, m, random_bits=words, **options)
     x[3210] = block
     for threads in (1, 7):
-        with pytest.raises(ValueError, match="range"):
+        with pytest.raises(ValueError, match=re.escape("[3210, 0]")):
             ab.nm_unbiased(x, n, m, random_bits=words, threads=threads, **options)
     x[3210] /= 4
     assert np.isfinite(ab.nm_unbiased(x, n, m, random_bits=words, **options)).all()
@@ -264,7 +264,7 @@ def test_only_what_is_kept_can_be_beyond_the_range(isa: str) -> None:
     assert oracle.probabilities_of(x[0].tolist(), 1, 16) == [65535, 1]
     words = np.array([[0xFFFF0000]], np.uint32)
     assert ab.nm_unbiased(x, 1, 2, random_bits=words).tolist() == [[0, 65536]]
-    with pytest.raises(ValueError, match="range"):
+    with pytest.raises(ValueError, match=re.escape("[0, 0]")):
         ab.nm_unbiased(x, 1, 2, random_bits=words - np.uint32(1 << 16))
     # The largest number itself, where nothing is divided.
     assert ab.nm_unbiased(x, 2, 2, seed=1).tolist() == x.tolist()
