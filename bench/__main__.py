@@ -19,6 +19,7 @@ from . import (
     bench_hadamard,
     bench_luq,
     bench_matmul,
+    bench_nm,
     bench_quantize,
     bench_random,
     bench_uniform,
@@ -33,6 +34,7 @@ BENCHES = {
     "uniform": bench_uniform.cases,
     "blocks": bench_blocks.cases,
     "hadamard": bench_hadamard.cases,
+    "nm": bench_nm.cases,
 }
 SIGNIFICANT = 0.1  # a change of the ratio by less than this share is noise
 HEADER = ("case", "shape", "isa", "thr", "G/s", "ratio", "target", "ceil", "here", "Eigen", "path")

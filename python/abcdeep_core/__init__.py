@@ -10,6 +10,8 @@ from ._hadamard import random_hadamard
 from ._luq import luq, luq_encode
 from ._matmul import matmul
 from ._ms_eden import ms_eden
+from ._nm_mask import nm_mask
+from ._nm_unbiased import nm_unbiased
 from ._quantize import decode, encode, quantize
 from ._uniform import encode_uniform, quantize_uniform, sawb_clip
 from .accumulators import (
@@ -83,6 +85,8 @@ __all__ = [
     "mf_bprop_accumulator",
     "mf_bprop_product",
     "ms_eden",
+    "nm_mask",
+    "nm_unbiased",
     "philox4x32",
     "quantize",
     "quantize_blocks",

@@ -14,6 +14,7 @@ from ._arrays import Array, check_out
 from ._backward import as_gradient, backward_stacks, check_estimator, check_out_pair
 from ._block_operands import Operand, image_operands
 from ._gemm import as_addend, as_operand, check_finite, compile_datapath
+from ._masked_operands import mask_operands
 from ._matmul import EventLevel, gemm
 from .block_array import BlockArray
 from .datapath import Datapath
@@ -32,6 +33,7 @@ def conv2d(
     dilation: Pair = 1,
     groups: SupportsIndex = 1,
     c: npt.ArrayLike | None = None,
+    w_mask: npt.ArrayLike | None = None,
     events: EventLevel = False,
     per_output: bool = False,
     seed: SupportsIndex | None = None,
@@ -59,6 +61,8 @@ def conv2d(
         Channel groups; each is a reduction of its own.
     c : array_like, optional
         Start values, broadcast to the result (shape (1, O, 1, 1) for a bias a channel).
+    w_mask : array_like of bool, optional
+        Which weights take part, as the masks of `matmul`; the images must be finite.
     events, per_output, seed, stream, call, threads
         As for `matmul`; random words are those of the product of image columns, with the group as
         the batch index and (n, row, column) as the row.
@@ -90,6 +94,7 @@ def conv2d(
     if isinstance(x, BlockArray) or isinstance(w, BlockArray):
         x, w, scale = image_operands(x, w, c)
     images, kernels = as_operand("x", x, datapath), as_operand("w", w, datapath)
+    images, kernels = mask_operands((images, kernels), ("x", "w"), (None, w_mask))
     geometry = Geometry.of(images, kernels, stride, padding, dilation, groups)
     start = None if c is None else geometry.start_values(c, datapath)
     result, seen = gemm(

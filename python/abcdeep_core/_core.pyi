@@ -777,6 +777,16 @@ class IntegerGemm:
 
     def run_dot8(self, tile: IntegerTile, threads: int) -> None: ...
 
+nm_largest_group: int = 32
+
+nm_not_finite: int = 1
+
+nm_overflow: int = 2
+
+def nm_mask(x: Annotated[NDArray, dict(device='cpu', writable=False)], mask: Annotated[NDArray[numpy.bool_], dict(shape=(None,), order='C', device='cpu')], outer: int, length: int, inner: int, n: int, m: int, nonzero_only: bool, threads: int) -> int: ...
+
+def nm_unbiased(x: Annotated[NDArray, dict(device='cpu', writable=False)], y: Annotated[NDArray, dict(order='C', device='cpu')], mask: Annotated[NDArray[numpy.bool_], dict(shape=(None,), order='C', device='cpu')] | None, probabilities: Annotated[NDArray, dict(order='C', device='cpu')] | None, outer: int, length: int, inner: int, n: int, m: int, probability_bits: int, two_draws: bool, seed: int, stream: int, call: int, words: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, threads: int) -> int: ...
+
 def philox_blocks(counters: Annotated[NDArray[numpy.uint32], dict(shape=(None, None), order='C', device='cpu', writable=False)], keys: Annotated[NDArray[numpy.uint32], dict(shape=(None, None), order='C', device='cpu', writable=False)], rounds: int, words: Annotated[NDArray[numpy.uint32], dict(shape=(None, None), order='C', device='cpu')], threads: int) -> None: ...
 
 @overload

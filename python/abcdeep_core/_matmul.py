@@ -22,6 +22,7 @@ from ._gemm import (
     compile_datapath,
     random_address,
 )
+from ._masked_operands import mask_operands
 from ._plan_events import plan_integer_events
 from ._plan_float import look_at, plan_float
 from ._plan_integer import plan_integer
@@ -43,6 +44,8 @@ def matmul(
     datapath: Datapath,
     *,
     c: npt.ArrayLike | None = None,
+    a_mask: npt.ArrayLike | None = None,
+    b_mask: npt.ArrayLike | None = None,
     events: Literal[False] = False,
     per_output: bool = False,
     seed: SupportsIndex | None = None,
@@ -60,6 +63,8 @@ def matmul(
     datapath: Datapath,
     *,
     c: npt.ArrayLike | None = None,
+    a_mask: npt.ArrayLike | None = None,
+    b_mask: npt.ArrayLike | None = None,
     events: Literal[True, "overflow"],
     per_output: bool = False,
     seed: SupportsIndex | None = None,
@@ -76,6 +81,8 @@ def matmul(
     datapath: Datapath,
     *,
     c: npt.ArrayLike | None = None,
+    a_mask: npt.ArrayLike | None = None,
+    b_mask: npt.ArrayLike | None = None,
     events: EventLevel = False,
     per_output: bool = False,
     seed: SupportsIndex | None = None,
@@ -100,6 +107,10 @@ def matmul(
     c : array_like, optional
         Start value of the sums, broadcast to the result; rounded with the accumulator's quantiser
         (to nearest even if that is stochastic).
+    a_mask, b_mask : array_like of bool, optional
+        Which elements of an operand take part, for example from `nm_mask`; broadcast to its shape.
+        The terms of the others are zeros, which raise no event but count for groups and chunks as
+        those of a dense operand. The other operand must be finite.
     events : {False, True, "overflow"}
         Also count numerical events; "overflow" only those of range.
     per_output : bool
@@ -120,7 +131,7 @@ def matmul(
     Raises
     ------
     TypeError
-        If operands have the wrong dtype for the datapath.
+        If operands have the wrong dtype for the datapath, or a mask is not bool.
     ValueError
         If shapes do not match; an operand is not finite and a format of the datapath has no NaN;
         rounding is stochastic without seed; a format is too wide for exact emulation; a BlockArray
@@ -137,10 +148,18 @@ def matmul(
     >>> b = np.float32([[1], [-(2**-13)]])
     >>> ab.matmul(a, b, ab.lba_accumulator(underflow=False))
     array([[0.99609375]], dtype=float32)
+
+    2:4 sparse weights and a 12-bit accumulator:
+
+    >>> w = np.float32([[3, -1, 2, 0.5]])
+    >>> x = np.ones((4, 1), np.float32)
+    >>> ab.matmul(w, x, ab.lba_accumulator(), a_mask=ab.nm_mask(w, 2, 4))
+    array([[5.]], dtype=float32)
     """
     if not isinstance(datapath, Datapath):
         raise TypeError(f"datapath must be a Datapath, got {type(datapath).__name__}")
-    if c is None and events is False and seed is None and stream == call == 0:
+    plain = c is None and a_mask is None and b_mask is None and events is False
+    if plain and seed is None and stream == call == 0:
         done = _repeat_plan(a, b, datapath, out, threads)
         if done is not None:
             return done
@@ -148,6 +167,7 @@ def matmul(
     if isinstance(a, BlockArray) or isinstance(b, BlockArray):
         a, b, scale = matrix_operands(a, b, c)
     left, right = as_operand("a", a, datapath), as_operand("b", b, datapath)
+    left, right = mask_operands((left, right), ("a", "b"), (a_mask, b_mask))
     given = {"a": left, "b": right}
     shape, left, right = stack_shapes(left, right)
     start = None if c is None else as_addend(c, datapath, shape)

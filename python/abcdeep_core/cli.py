@@ -292,4 +292,13 @@ def _add_bias(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add_bias(commands)
 
 
-_COMMANDS = (_add_formats, _add_bias, _add_demo)
+# abcdeep prune
+
+
+def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ._cli_prune import add_prune
+
+    add_prune(commands)
+
+
+_COMMANDS = (_add_formats, _add_bias, _add_prune, _add_demo)
