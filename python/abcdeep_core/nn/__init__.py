@@ -39,9 +39,9 @@ from .recipes import (
     fp8_arithmetic,
     luq_arithmetic,
     mxfp4_arithmetic,
-    nm_arithmetic,
     nvfp4_arithmetic,
 )
+from .sparse_recipe import nm_arithmetic
 from .sparsity import (
     MagnitudeMask,
     QuantizerChain,
