@@ -17,6 +17,8 @@ from abcdeep_core.examples.training_text import Expectation, Trained, claims, gr
 from test_examples import write_images
 from test_report import without
 
+NAMES = luq_fashion.COMMAND.names
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -135,7 +137,7 @@ def shown(row: list[Any], other: list[Any], better: bool) -> tuple[bool, bool]:
     """Return whether accuracy and loss show that `row` is better (or worse)."""
     rows = rows_of(float32=[(90, 0.1)] * len(row), luq=other, twin=row)
     expectation = Expectation("claim", "twin", "luq", better)
-    near, accuracy, loss = claims(rows, [expectation], near="luq")
+    near, accuracy, loss = claims(rows, [expectation], near=("luq",))
     assert near.text == "luq trains to within 1 % of float32"
     assert accuracy.text == "claim: accuracy"
     assert loss.text == "claim: training loss"
@@ -158,14 +160,14 @@ def test_claims_need_all_seeds_and_enough_samples() -> None:
 )
 def test_near_means_one_point(luq: list[float | None], expected: bool) -> None:
     rows = rows_of(float32=[(90, 0.1)], luq=[None if a is None else (a, 0.1) for a in luq])
-    (claim,) = claims(rows, [Expectation("claim", "absent", "luq", True)], near="luq")
+    (claim,) = claims(rows, [Expectation("claim", "absent", "luq", True)], near=("luq",))
     assert claim.shown is expected
 
 
 def test_every_expectation_is_about_rows_of_the_study() -> None:
-    assert len(set(luq_rows.NAMES)) == len(luq_rows.NAMES)
+    assert len(set(NAMES)) == len(NAMES)
     for expectation in luq_rows.EXPECTATIONS:
-        assert {expectation.row, expectation.other} <= set(luq_rows.NAMES)
+        assert {expectation.row, expectation.other} <= set(NAMES)
 
 
 # The command.
@@ -178,7 +180,7 @@ def test_command(folder: Path, tmp_path: Path, capsys: Any) -> None:
     argv += ["--networks", "mlp", "cnn", "--samples", "150", "--test-samples", "50"]
     assert luq_fashion.main([*argv, "-o", str(files[0]), "--json", str(files[1])]) == 0
     captured = capsys.readouterr()
-    count = len(luq_rows.NAMES)
+    count = len(NAMES)
     assert f"[{2 * count}/{2 * count}]" in captured.err
     record = json.loads(files[1].read_text())
     assert len(record["trainings"]) == 2 * count
@@ -187,7 +189,7 @@ def test_command(folder: Path, tmp_path: Path, capsys: Any) -> None:
     for claim in record["claims"]:
         verdict = "shows" if claim["shown"] else "DOES NOT SHOW"
         assert f"{verdict}: {claim['claim']}: {claim['measured']}" in captured.out
-    for name in luq_rows.NAMES:
+    for name in NAMES:
         assert captured.out.count(f"\n{name}  ") == 2
     assert "--networks mlp cnn" in record["facts"]["command"]
     assert files[0].read_bytes().startswith(b"\x89PNG")

@@ -68,7 +68,6 @@ ROWS = (
     Row(NVFP4, nvfp4),
     Row(NVFP4_NEAREST, nvfp4_nearest),
 )
-NAMES = tuple(name for row in ROWS for name in row.names)
 
 EXPECTATIONS = (
     Expectation("rounding to the nearest power of two is worse than LUQ", NEAREST, LUQ, False),

@@ -131,7 +131,11 @@ class Expectation:
 
 
 def claims(
-    rows: Sequence[Trained], expectations: Sequence[Expectation], *, near: str, points: float = 1.0
+    rows: Sequence[Trained],
+    expectations: Sequence[Expectation],
+    *,
+    near: Sequence[str],
+    points: float = 1.0,
 ) -> list[Claim]:
     """Return the claims with what was measured and whether it shows.
 
@@ -143,8 +147,8 @@ def claims(
         Each is one claim about the accuracy and one about the training loss. A difference counts
         where all seeds agree, and for the accuracy where, too, an exact sign test over the test
         samples finds it at the 5 % level. A training that diverged is the worse one.
-    near : str
-        The row that is claimed to stay within `points` of float32.
+    near : sequence of str
+        Names of the rows that are claimed to stay within `points` of float32.
     points : float
         Of accuracy.
 
@@ -154,12 +158,12 @@ def claims(
     """
     by_name = {row.name: row for row in rows}
     found = []
-    if near in by_name:
-        row, reference = by_name[near], rows[0]
+    for name in (name for name in near if name in by_name):
+        row, reference = by_name[name], rows[0]
         change = row.mean("accuracy") - reference.mean("accuracy")
         found.append(
             Claim(
-                f"{near} trains to within {points:g} % of {reference.name}",
+                f"{name} trains to within {points:g} % of {reference.name}",
                 f"{_accuracy(row)} against {_accuracy(reference)} ({change:+.2f} points)",
                 not _diverged(row) and abs(change) <= points,
             )

@@ -41,6 +41,14 @@ from .recipes import (
     mxfp4_arithmetic,
     nvfp4_arithmetic,
 )
+from .sparse_recipe import nm_arithmetic
+from .sparsity import (
+    MagnitudeMask,
+    QuantizerChain,
+    TransposableMask,
+    UnbiasedMask,
+    weight_masks,
+)
 from .training import Evaluation, History, evaluate, train
 
 __all__ = [
@@ -60,17 +68,21 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "LuqQuantizer",
+    "MagnitudeMask",
     "MaxPool2d",
     "OperandContext",
     "Optimizer",
     "OptimizerState",
     "Parameter",
     "ProgressBar",
+    "QuantizerChain",
     "RandomAddress",
     "ReLU",
     "ScaledArray",
     "Sequential",
     "SymmetricQuantizer",
+    "TransposableMask",
+    "UnbiasedMask",
     "UniformQuantizer",
     "adamw",
     "cosine_schedule",
@@ -82,9 +94,11 @@ __all__ = [
     "lba_arithmetic",
     "luq_arithmetic",
     "mxfp4_arithmetic",
+    "nm_arithmetic",
     "nvfp4_arithmetic",
     "sgd",
     "softmax_cross_entropy",
     "train",
     "triangle_schedule",
+    "weight_masks",
 ]
