@@ -321,12 +321,17 @@ def gemm(
         seen = recorder.table(shape) if per_output else recorder.total(run.totals(), outputs)
         # Only the general engine tells a skipped term from another zero, which is an overflow where
         # the sum is the largest number of a format that saturates there.
-        if any(masked) and tile is not None and not datapath.is_integer:
-            if seen.accumulator_overflow and compiled.struct.accumulator_overflow_at_largest:
-                return gemm(
-                    a, b, datapath, c, shape, events, per_output, address, out, threads,
-                    "lanes", given, masked,
-                )  # fmt: skip
+        if (
+            any(masked)
+            and tile is not None
+            and not datapath.is_integer
+            and compiled.struct.accumulator_overflow_at_largest
+            and seen.accumulator_overflow
+        ):
+            return gemm(
+                a, b, datapath, c, shape, events, per_output, address, out, threads,
+                "lanes", given, masked,
+            )  # fmt: skip
     if compiled.output is not None:
         q = compiled.output
         target = quantize(
