@@ -70,26 +70,26 @@ template <class X, class E, int P>
     constexpr E whole = E(1 << bits), unit = 1 / whole;
     ResultTile<E, P> tile;
     Found<V> found;
+    const bool with_probabilities = job.probabilities != nullptr;
     const auto step = [&](std::int64_t at, const Strides& s, int count,
                           const std::uint32_t* words) {
         load_groups(static_cast<const X*>(job.x) + at, s, count, tile.rows);
         for (int t = 0; t < count; ++t) tile.random[0][t] = E((1 << bits) - 1 - int(words[t]));
         for (int t = 0; t < count; t += lanes<V>) {
             V a[P], q[P];
-            M extreme = {};
+            M extremes = {};
 #pragma GCC unroll 8
             for (int i = 0; i < P; ++i) {
                 a[i] = load<V>(&tile.rows[i][t]);
-                extreme |= is_extreme(a[i]);
+                extremes |= is_extreme(a[i]);
             }
-            if (any_lane(extreme)) {
-                for (int i = 0; i < P; ++i) found.input(a[i]);
+            const bool extreme = any_lane(extremes);
+            if (extreme)
                 water_fill<true>(a, job.n, whole, q);
-            } else {
+            else
                 water_fill<false>(a, job.n, whole, q);
-            }
             // Systematic sampling: kept is what takes the running sum to or past `whole`.
-            V running = load<V>(&tile.random[0][t]);
+            V running = load<V>(&tile.random[0][t]), y[P];
             M kept = {};
 #pragma GCC unroll 8
             for (int i = 0; i < P; ++i) {
@@ -97,11 +97,15 @@ template <class X, class E, int P>
                 const M passed = running >= whole;
                 running = select(passed, running - whole, running);
                 const V p = q[i] * unit;
-                const V y = select(passed, as_stored<X>(a[i] / as_stored<X>(p)), V{});
-                found.output(y);
+                y[i] = select(passed, as_stored<X>(a[i] / as_stored<X>(p)), V{});
                 kept |= passed & Element<M>(std::uint32_t(1) << i);
-                store(&tile.rows[i][t], y);
-                if (job.probabilities) store(&tile.probability[i][t], p);
+                store(&tile.rows[i][t], y[i]);
+                if (with_probabilities) store(&tile.probability[i][t], p);
+            }
+            // Numbers that are not extreme are finite, and so is what becomes of them.
+            for (int i = 0; extreme && i < P; ++i) {
+                found.input(a[i]);
+                found.output(y[i]);
             }
             store(&tile.kept[t], kept);
         }
