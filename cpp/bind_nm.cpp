@@ -77,6 +77,7 @@ void bind_nm(nb::module_& m) {
     m.attr("nm_largest_group") = nm_largest_group;
     m.attr("nm_not_finite") = nm_not_finite;
     m.attr("nm_overflow") = nm_overflow;
+    m.attr("nm_too_wide") = nm_too_wide;
     m.def("nm_mask", &nm_mask, "x"_a.noconvert(), "mask"_a.noconvert(), "outer"_a, "length"_a,
           "inner"_a, "n"_a, "m"_a, "nonzero_only"_a, "threads"_a);
     m.def("nm_unbiased", &nm_unbiased, "x"_a.noconvert(), "y"_a.noconvert(),

@@ -13,8 +13,9 @@ inline constexpr int nm_largest_group = 32;
 // of each line as a tile of random words serves.
 inline constexpr int nm_strip_columns = 32, nm_strip_groups = 64;
 
-// What a kernel found: an input that is not finite, a result beyond the largest number.
-inline constexpr unsigned nm_not_finite = 1, nm_overflow = 2;
+// What a kernel found: an input that is not finite, a result beyond the largest number, a group of
+// two draws whose small elements float64 does not see beside its large ones.
+inline constexpr unsigned nm_not_finite = 1, nm_overflow = 2, nm_too_wide = 4;
 
 // Groups of `m` elements, `inner` apart, along an axis of `length` elements; the last group of a
 // line may be short. Group g of line o * inner + c is number (o * inner + c) * groups() + g: the

@@ -28,12 +28,12 @@ inline constexpr auto power_of_two = [](int exponent) {
     return bits_as<E>(Element<BitsOf<V>>(exponent + exponent_bias<E>) << mantissa_bits<E>);
 };
 
-// Neither 0 nor of a magnitude with which sums, and quotients by them, are within the range of
-// normal numbers.
-template <class V>
+// Neither 0 nor of a magnitude with which sums, and quotients by them, are within the normal numbers
+// of the array.
+template <class X, class V>
 static inline MaskOf<V> is_extreme(V x) {
     using U = BitsOf<V>;
-    constexpr int range = sizeof(Element<V>) == 4 ? 96 : 900;
+    constexpr int range = sizeof(X) == 4 ? 96 : 900;
     const auto bits_of = [](int exponent) {
         return bits_as<Element<U>>(power_of_two<V>(exponent));
     };

@@ -236,6 +236,31 @@ def test_two_draws_take_two_words_of_the_logical_index(isa: str) -> None:
     same(pi, expected[2])
 
 
+@pytest.mark.parametrize(
+    "block", [[2.0**1000, 2.0**-100, 0, -0.0], [0, 2.0**-1074, -(2.0**1023), 0]]
+)
+def test_two_draws_keep_two_magnitudes_that_underflow_when_scaled(
+    isa: str, block: list[float]
+) -> None:
+    x = np.tile(np.array(block), (200, 1))
+    y, mask, pi = every_part(x, 2, 4, method="approx", seed=1)
+    same(y, x + 0.0)
+    assert np.array_equal(y != 0, mask)
+    same(pi, (x != 0).astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    "block", [[2.0**1000, 2.0**-74, -(2.0**-74), 2.0**-75], [2.0**-1074, 2.0**-1074, 2.0**1023, 1]]
+)
+def test_two_draws_refuse_what_float64_does_not_see(isa: str, block: list[float]) -> None:
+    x = np.tile(np.array(block), (20, 1))
+    with pytest.raises(
+        ValueError, match=r"x: expected no element below 2\^-1000 times the largest"
+    ):
+        ab.nm_unbiased(x, 2, 4, method="approx", seed=1)
+    assert ab.nm_unbiased(x, 2, 4, seed=1).shape == x.shape
+
+
 METHODS: dict[str, Callable[..., Any]] = {
     "exact": lambda x, words: every_part(x, 2, 4, random_bits=words[..., 0]),
     "exact30": lambda x, words: every_part(x, 2, 4, random_bits=words[..., 0], probability_bits=30),

@@ -81,7 +81,7 @@ template <class X, class E, int P>
 #pragma GCC unroll 8
             for (int i = 0; i < P; ++i) {
                 a[i] = load<V>(&tile.rows[i][t]);
-                extremes |= is_extreme(a[i]);
+                extremes |= is_extreme<X>(a[i]);
             }
             const bool extreme = any_lane(extremes);
             if (extreme)
@@ -143,6 +143,7 @@ template <class X>
     using M = MaskOf<V>;
     ResultTile<double, 4> tile;
     Found<V> found;
+    unsigned flags = 0;
     const auto step = [&](std::int64_t at, const Strides& s, int count,
                           const std::uint32_t* words) {
         load_groups(static_cast<const X*>(job.x) + at, s, count, tile.rows);
@@ -158,12 +159,12 @@ template <class X>
             scale_to_largest(x, m);
             const V sum = tree_sum(m);
             for (int i = 0; i < 4; ++i) {
-                nonzero += select(m[i] != 0.0, V{} + 1.0, V{});
+                nonzero += select(x[i] != 0.0, V{} + 1.0, V{});
                 share[i] = m[i] / sum;
                 others[i] = (m[i == 0 ? 1 : 0] + m[i <= 1 ? 2 : 1]) + m[i <= 2 ? 3 : 2];
                 ratio[i] = share[i] / others[i];
             }
-            M first[4], second[4], kept = {};
+            M first[4], second[4], kept = {}, lost = {};
             draw(share, load<V>(&tile.random[0][t]), first);
             V rest = {}, chance[4];
             for (int i = 0; i < 4; ++i) rest = select(first[i], others[i], rest);
@@ -173,21 +174,24 @@ template <class X>
             for (int i = 0; i < 4; ++i) {
                 const V sum_of_others =
                     (ratio[i == 0 ? 1 : 0] + ratio[i <= 1 ? 2 : 1]) + ratio[i <= 2 ? 3 : 2];
-                const V present = select(m[i] != 0.0, V{} + 1.0, V{});
-                const V p = select(few, present, share[i] + m[i] * sum_of_others);
-                const M keep = select(few, M(m[i] != 0.0), first[i] | second[i]);
+                const M present = x[i] != 0.0;
+                const V p =
+                    select(few, select(present, V{} + 1.0, V{}), share[i] + m[i] * sum_of_others);
+                const M keep = select(few, present, first[i] | second[i]);
+                lost |= present & ~((p > 0.0) & (p < 2.0));
                 const V y = select(keep, as_stored<X>(a[i] / p), V{});
                 found.output(y);
                 kept |= keep & std::int64_t(1 << i);
                 store(&tile.rows[i][t], y);
                 store(&tile.probability[i][t], p);
             }
+            if (any_lane(lost)) flags |= nm_too_wide;
             store(&tile.kept[t], kept);
         }
         store_results<X>(job, at, s, count, tile);
     };
     for_tiles<4>(job, begin, end, 32, 2, step);
-    return found.flags();
+    return found.flags() | flags;
 }
 
 }  // namespace

@@ -795,6 +795,8 @@ nm_not_finite: int = 1
 
 nm_overflow: int = 2
 
+nm_too_wide: int = 4
+
 def nm_mask(x: Annotated[NDArray, dict(device='cpu', writable=False)], mask: Annotated[NDArray[numpy.bool_], dict(shape=(None,), order='C', device='cpu')], outer: int, length: int, inner: int, n: int, m: int, nonzero_only: bool, threads: int) -> int: ...
 
 def nm_unbiased(x: Annotated[NDArray, dict(device='cpu', writable=False)], y: Annotated[NDArray, dict(order='C', device='cpu')], mask: Annotated[NDArray[numpy.bool_], dict(shape=(None,), order='C', device='cpu')] | None, probabilities: Annotated[NDArray, dict(order='C', device='cpu')] | None, outer: int, length: int, inner: int, n: int, m: int, probability_bits: int, two_draws: bool, seed: int, stream: int, call: int, words: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, threads: int) -> int: ...

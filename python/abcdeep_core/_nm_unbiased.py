@@ -94,8 +94,8 @@ def nm_unbiased(
         If `x` holds no floats, or an argument is of the wrong type.
     ValueError
         If `x` is not finite; there is neither seed nor random_bits; a number or name is out of
-        range; "approx" is asked for another pattern than 2:4; a result is beyond the largest number
-        of its dtype.
+        range; "approx" is asked for another pattern than 2:4, or for a group whose small elements
+        vanish beside its large ones in float64; a result is beyond the largest number of its dtype.
 
     Notes
     -----
@@ -157,6 +157,11 @@ def nm_unbiased(
         )  # fmt: skip
     if flags & _core.nm_not_finite:
         refuse_nonfinite(array)
+    if flags & _core.nm_too_wide:
+        raise ValueError(
+            "x: expected no element below 2^-1000 times the largest of its group for "
+            "method='approx', got a group of three or more that has one"
+        )
     if flags & _core.nm_overflow:
         raise ValueError(
             f"x: expected results within {array.dtype}, got an element too large for its "
