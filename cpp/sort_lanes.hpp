@@ -51,10 +51,17 @@ static inline void sort_lanes(DoubleLanes (&x)[size]) {
     sort_lanes(x, std::make_index_sequence<network<size>.count>());
 }
 
-// In memory.
-static inline void sort_lanes(DoubleLanes* x, int size) {
+// In memory: x holds `size` vectors.
+static inline void sort_lanes(double* x, int size) {
     odd_even_merges(size, [x](int a, int b, int run) {
-        for (int i = 0; i < run; ++i) exchange_lanes(x[a + i], x[b + i]);
+        constexpr int width = lanes<DoubleLanes>;
+        for (int i = 0; i < run * width; i += width) {
+            DoubleLanes high = load<DoubleLanes>(x + a * width + i);
+            DoubleLanes low = load<DoubleLanes>(x + b * width + i);
+            exchange_lanes(high, low);
+            store(x + a * width + i, high);
+            store(x + b * width + i, low);
+        }
     });
 }
 

@@ -22,12 +22,14 @@ class GreedyBlocks {
     GreedyBlocks(int n, int m, bool heavy)
         : m_(m), room_(heavy ? n : m - n), count_(m * m), heavy_(heavy) {
         size_ = int(std::bit_ceil(unsigned(count_)));
-        for (int e = count_; e < size_; ++e) keys_[e] = DoubleLanes{} - 1.0;
+        std::fill(keys_, keys_ + size_ * at_once, -1.0);  // sorted last
+        for (int i = 0, e = 0; i < m; ++i)
+            for (int j = 0; j < m; ++j, ++e) row_of_[e] = std::uint8_t(i);
     }
 
     // False if something is not finite.
     bool load_block(int lane, const T* from, std::int64_t step) {
-        double* key = reinterpret_cast<double*>(keys_) + lane;
+        double* key = keys_ + lane;
         MagnitudeBits<T> most = 0;
         for (int i = 0, e = 0; i < m_; ++i, from += step)
             for (int j = 0; j < m_; ++j, ++e) {
@@ -41,16 +43,17 @@ class GreedyBlocks {
     }
 
     void sort() {
-        if (size_ == 16)
-            sort_lanes(reinterpret_cast<DoubleLanes(&)[16]>(keys_));
-        else
-            sort_lanes(keys_, size_);
+        if (size_ != 16) return sort_lanes(keys_, size_);
+        DoubleLanes keys[16];
+        for (int e = 0; e < 16; ++e) keys[e] = load<DoubleLanes>(keys_ + e * at_once);
+        sort_lanes(keys);
+        for (int e = 0; e < 16; ++e) store(keys_ + e * at_once, keys[e]);
     }
 
     // Bits of the kept elements of a block's rows, after `sort`.
     void choose(int lane, const T* from, std::int64_t step, std::uint32_t* rows) const {
         std::uint16_t order[most_index + 1];
-        const double* key = reinterpret_cast<const double*>(keys_) + lane;
+        const double* key = keys_ + lane;
         for (int e = 0; e < count_; ++e)
             order[e] = std::uint16_t(most_index - (std::int64_t(key[e * at_once]) & most_index));
         if constexpr (dropped_bits != 0) finish_order(order, from, step);
@@ -59,11 +62,8 @@ class GreedyBlocks {
             row_room[i] = column_room[i] = room_;
             rows[i] = heavy_ ? 0 : ~0u >> (32 - m_);
         }
-        std::uint8_t row_of[most_index + 1];
-        for (int i = 0, e = 0; i < m_; ++i)
-            for (int j = 0; j < m_; ++j, ++e) row_of[e] = std::uint8_t(i);
         for (int e = 0; e < count_; ++e) {
-            const int i = row_of[order[e]], j = order[e] - i * m_;
+            const int i = row_of_[order[e]], j = order[e] - i * m_;
             const bool row = row_room[i] > 0, column = column_room[j] > 0;
             const bool taken = heavy_ ? row & column : row | column;
             row_room[i] -= taken;
@@ -97,7 +97,8 @@ class GreedyBlocks {
         }
     }
 
-    DoubleLanes keys_[most_index + 1];
+    alignas(64) double keys_[(most_index + 1) * at_once];
+    std::uint8_t row_of_[most_index + 1];
     int m_, room_, count_, size_;
     bool heavy_;
 };

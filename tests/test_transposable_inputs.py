@@ -28,6 +28,16 @@ def test_greedy_element_by_element(isa, n, m, method):
             assert np.array_equal(ab.transposable_mask(w, n, m, method=method), expected)
 
 
+@pytest.mark.parametrize("method", GREEDY)
+def test_greedy_tells_close_doubles_apart(isa, method):
+    rng = np.random.default_rng(3)
+    for n, m, values in ((2, 4, 4), (4, 8, 1 << 22), (3, 16, 1 << 10)):
+        w = 1 + rng.integers(0, values, (9, m, m)) * 2.0**-52
+        w[0, 0] *= 2.0**-1060  # subnormal
+        expected = np.stack([greedy(block, n, method) for block in w])
+        assert np.array_equal(ab.transposable_mask(w, n, m, method=method), expected)
+
+
 # Measured over Gaussian blocks with another implementation: kept share of the sum of magnitudes
 # (row-wise, exact, light first, heavy first), pruned sum by that of the exact mask (light, heavy),
 # density (light, heavy).
