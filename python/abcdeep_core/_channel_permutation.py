@@ -99,7 +99,7 @@ def channel_permutation(
     >>> kept, float(np.sort(np.abs(w)).reshape(2, 4)[:, 2:].sum())
     (30.0, 24.0)
     >>> w[:, permutation]
-    array([[9., 8., 1., 2., 7., 6., 3., 4.]], dtype=float32)
+    array([[9., 8., 3., 4., 7., 6., 1., 2.]], dtype=float32)
     """
     array = as_float_array("w", w)
     group = integer("m", m, 1, _MOST_GROUP)

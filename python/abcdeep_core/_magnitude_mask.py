@@ -79,7 +79,7 @@ def magnitude_mask(
     >>> ab.magnitude_mask(x, keep=1, axis=1).astype(int)
     array([[1, 0, 0, 0],
            [0, 0, 1, 0]])
-    >>> ab.magnitude_mask(x, keep=1, block=(2, 2)).astype(int)
+    >>> ab.magnitude_mask(x, keep=1, block=(2, 2), norm="l2").astype(int)
     array([[0, 0, 1, 1],
            [0, 0, 1, 1]])
     """

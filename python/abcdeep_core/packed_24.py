@@ -155,8 +155,8 @@ class Packed24:
         codes = metadata.view(np.uint8)[..., None] >> np.array([0, 4], np.uint8) & 15
         groups = (*self.shape[:-1], self.shape[-1] // rule.group)
         kept = rule.non_zeros(np.ascontiguousarray(self.values))
-        kept = kept.reshape(*groups, rule.group // 2).any(axis=-1)
-        wrong = (codes.reshape(groups) == 0) & kept
+        some = kept.reshape(*groups, rule.group // 2).any(axis=-1)
+        wrong = (codes.reshape(groups) == 0) & some
         if wrong.any():
             raise ValueError(
                 f"values must be 0 in a group of code 0, got another in group {first_index(wrong)}"
