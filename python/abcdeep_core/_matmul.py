@@ -300,7 +300,7 @@ def gemm(
 
     run = _core.IntegerGemm() if datapath.is_integer else _core.FloatGemm()
     run.datapath = compiled.struct
-    if not datapath.is_integer:
+    if isinstance(run.datapath, _core.FloatDatapath):
         run.datapath.a_is_masked, run.datapath.b_is_masked = masked
     keep = [_set_operand(run.set_a, a), _set_operand(run.set_b, b)]
     if c is not None:
@@ -324,7 +324,7 @@ def gemm(
         if (
             any(masked)
             and tile is not None
-            and not datapath.is_integer
+            and isinstance(compiled.struct, _core.FloatDatapath)
             and compiled.struct.accumulator_overflow_at_largest
             and seen.accumulator_overflow
         ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ def nm_unbiased(
     return_probabilities: bool = False,
     out: Array | None = None,
     threads: SupportsIndex | None = None,
-) -> Array | tuple[Array, ...]:
+) -> Any:
     """Keep `n` elements of every `m` at random, scaled so that the mean is `x`.
 
     Element a is kept with probability p and becomes a / p. The probabilities are those of minimum
@@ -110,7 +110,7 @@ def nm_unbiased(
     >>> import abcdeep_core as ab
     >>> x = np.float32([3, -1, 2, 0.5])
     >>> ab.nm_unbiased(x, 2, 4, seed=1)
-    array([ 3.2500412,  0.       ,  3.2499876,  0.       ], dtype=float32)
+    array([ 3.2500412, -3.2499876,  0.       ,  0.       ], dtype=float32)
     >>> y, p = ab.nm_unbiased(x, 2, 4, seed=1, return_probabilities=True)
     >>> (p * 2**16).astype(int)
     array([60494, 20165, 40330, 10083])
