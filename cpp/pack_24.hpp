@@ -34,7 +34,7 @@ struct PackJob {
     int unit_bytes = 2, element_bytes = 2, test_bytes = 2, word_bytes = 2;
     std::uint32_t magnitude = 0;  // the same in each element of 32 bits
     const std::uint16_t* codes = nullptr;
-    bool reordered = false, stream = false;
+    bool reordered = false;
 };
 
 inline constexpr std::uint16_t packing_fault = 256;

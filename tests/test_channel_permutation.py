@@ -80,7 +80,7 @@ def test_a_result_is_a_local_optimum(isa, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_result_depends_on_neither_isa_nor_threads(method):
-    w = weights((67, 88), 5)
+    w = weights((35, 48), 5)
     w[:, ::3] *= 20
     results = []
     before = _core.selected_isa()
@@ -162,7 +162,8 @@ def test_trivial_cases():
         for method in METHODS:
             permutation, kept = ab.channel_permutation(w, n, m, method=method)
             assert permutation.tolist() == list(range(w.shape[-1]))
-            assert kept == float(kept_magnitude(w, permutation.tolist(), n, m)) or w.all()
+            expected = kept_magnitude(w, permutation.tolist(), n, m) if w.size else 0
+            assert abs(kept - expected) <= 1e-12 * expected
 
 
 W = weights((4, 16))

@@ -87,8 +87,8 @@ def channel_permutation(
     Pool and Yu, "Channel Permutations for N:M Sparsity", NeurIPS 2021. Magnitudes count as
     multiples of a power of two, about 2^-52 * (size of `w`) of the largest one, so that float64
     holds every sum exactly: the result does not depend on threads or the instruction set. Ties: the
-    lowest channel or pair of groups. A search of over two seconds writes its progress to a
-    terminal.
+    lowest channel or pair of groups. "swap" needs some arrays of channels^2 float64 numbers. A
+    search of over two seconds writes its progress to a terminal.
 
     Examples
     --------
