@@ -13,6 +13,7 @@ namespace abcdeep::ABCDEEP_ISA_NAMESPACE {
 namespace {
 
 using I = Vector<std::int32_t>;
+using U = Vector<std::uint32_t>;
 using V = Vector<float>;
 
 constexpr int width = lanes<V>;
@@ -62,6 +63,9 @@ I truncated(V x) {
     return __builtin_convertvector(x, I);
 #endif
 }
+
+// Weights that are not finite may overflow.
+I plus(I x, I y) { return I(U(x) + U(y)); }
 
 // Rows become columns within every four lanes.
 template <int half, std::size_t... i>
@@ -120,7 +124,7 @@ struct Best {
 [[gnu::always_inline]] inline Best best_of(const I (&upper)[6], const I (&lower)[6],
                                            const std::array<std::array<int, 2>, 6>& pairs,
                                            int count) {
-    const auto sum = [&](std::size_t i) { return upper[pairs[i][0]] + lower[pairs[i][1]]; };
+    const auto sum = [&](std::size_t i) { return plus(upper[pairs[i][0]], lower[pairs[i][1]]); };
     const I a = sum(0), b = sum(1);
     Best best{greater(a, b), lesser(a, b)};
 #pragma GCC unroll 4
@@ -136,13 +140,13 @@ template <std::size_t number>
 void meet_class(const I (&pairs)[4][6], Best& best) {
     constexpr const HalfClass& half = half_classes[number];
     if constexpr (half.size == 1) {
-        best.meet(pairs[0][half.top[0][0]] + pairs[1][half.top[0][1]] +
-                  (pairs[2][half.bottom[0][0]] + pairs[3][half.bottom[0][1]]));
+        best.meet(plus(plus(pairs[0][half.top[0][0]], pairs[1][half.top[0][1]]),
+                       plus(pairs[2][half.bottom[0][0]], pairs[3][half.bottom[0][1]])));
     } else {
         const Best top = best_of(pairs[0], pairs[1], half.top, half.size);
         const Best bottom = best_of(pairs[2], pairs[3], half.bottom, half.size);
-        best.meet(Best{top.first + bottom.first,
-                       greater(top.first + bottom.second, top.second + bottom.first)});
+        best.meet(Best{plus(top.first, bottom.first),
+                       greater(plus(top.first, bottom.second), plus(top.second, bottom.first))});
     }
 }
 
@@ -170,7 +174,7 @@ std::uint32_t search(const float* from, std::int64_t step, std::uint8_t* to, std
     }
     most = greater(most, largest);
     // 2^(27 - E); with a smaller E than -100 there are fewer bits of the weights.
-    const V scale = bits_as<V>((281 << 23) - greater(largest & 0x7F800000, I{} + (27 << 23)));
+    const V scale = bits_as<V>((281u << 23) - U(greater(largest & 0x7F800000, I{} + (27 << 23))));
     I pairs[4][6];
 #pragma GCC unroll 4
     for (int row = 0; row < 4; ++row) {
@@ -182,14 +186,14 @@ std::uint32_t search(const float* from, std::int64_t step, std::uint8_t* to, std
 #pragma GCC unroll 6
         for (int p = 0; p < 6; ++p)
             pairs[row][p] =
-                weight[row_pairs[std::size_t(p)][0]] + weight[row_pairs[std::size_t(p)][1]];
+                plus(weight[row_pairs[std::size_t(p)][0]], weight[row_pairs[std::size_t(p)][1]]);
     }
     const Best best = best_patterns(pairs, std::make_index_sequence<half_classes.size()>());
 #pragma GCC unroll 4
     for (int row = 0; row < 4; ++row)
         store(to + row * to_step, in_block_order(kept_lanes(best.first >> code_shift(row)),
                                                  std::make_index_sequence<width>()));
-    return mask_bits(above_lanes(I{} + certain, best.first - best.second));
+    return mask_bits(above_lanes(I{} + certain, I(U(best.first) - U(best.second))));
 }
 
 constexpr int block_of_lane(int lane) { return lane % 4 * (width / 4) + lane / 4; }
