@@ -138,7 +138,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "n": (lambda: nn.MagnitudeMask(5, 4), ValueError, "n"),
     "n, transposable": (lambda: nn.TransposableMask(5, 4), ValueError, "n"),
     "n, unbiased": (lambda: nn.UnbiasedMask(0, 4), ValueError, "n"),
-    "m": (lambda: nn.nm_arithmetic(2, 65), ValueError, "m must be in 1..64"),
+    "m": (lambda: nn.nm_arithmetic(2, 33), ValueError, "m must be in 1..32"),
     "kind of m": (lambda: nn.nm_arithmetic(2, 4.0), TypeError, "m must be an integer"),  # type: ignore[arg-type]
     "every": (lambda: nn.nm_arithmetic(every=0), ValueError, "every must be"),
     "weight": (

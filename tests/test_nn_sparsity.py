@@ -103,7 +103,9 @@ def pruned(g: FloatArray, kind: str, n: int, m: int, call: int = 0) -> FloatArra
     if kind == "magnitude":
         return magnitude(g, n, m, 0)
     words: dict[str, Any] = {"seed": 5, "stream": 9, "call": call}  # weight gradient, operand b
-    return ab.nm_unbiased(g, n, m, 0, remainder="pad", **words, **GRADIENTS[kind])
+    kept = ab.nm_unbiased(g, n, m, 0, remainder="pad", **words, **GRADIENTS[kind])
+    assert isinstance(kept, np.ndarray)
+    return kept
 
 
 @pytest.mark.parametrize("samples", [16, 14])  # 14 is no multiple of 4 or 8

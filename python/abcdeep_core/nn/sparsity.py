@@ -236,7 +236,7 @@ class UnbiasedMask:
         axis: int = -1,
     ) -> FloatArray:
         """Return the scaled survivors, zeros elsewhere, in the shape of x."""
-        pruned: FloatArray = ab.nm_unbiased(
+        pruned = ab.nm_unbiased(
             x,
             self.n,
             self.m,
@@ -248,6 +248,7 @@ class UnbiasedMask:
             probability_bits=self.probability_bits,
             remainder="pad",
         )
+        assert isinstance(pruned, np.ndarray)  # nothing else was asked for
         return pruned
 
 
@@ -364,5 +365,5 @@ def _find_mask(state: dict[Any, Any]) -> Mask | None:
 
 def _probe(m: int) -> FloatArray:
     """Return one block of zeros, on which a mask is tried when it is made."""
-    size = integer("m", m, 1, 64)
+    size = integer("m", m, 1, 32)
     return np.zeros((size, size), np.float32)
