@@ -66,6 +66,7 @@ def test_the_selection_is_restored(bench):
         (
             ["matmull"],
             "bench: expected some of matmul, quantize, random, luq, uniform, blocks, hadamard, "
+            "transposable, "
             "got matmull",
         ),
         (["--isa", "avx9"], "--isa: expected some of base"),
