@@ -37,8 +37,8 @@ BENCHES = {
     "blocks": bench_blocks.cases,
     "hadamard": bench_hadamard.cases,
     "nm": bench_nm.cases,
-    "pack_24": bench_pack_24.cases,
     "transposable": bench_transposable.cases,
+    "pack_24": bench_pack_24.cases,
 }
 SIGNIFICANT = 0.1  # a change of the ratio by less than this share is noise
 HEADER = ("case", "shape", "isa", "thr", "G/s", "ratio", "target", "ceil", "here", "Eigen", "path")

@@ -65,8 +65,8 @@ def test_the_selection_is_restored(bench):
     [
         (
             ["matmull"],
-            "bench: expected some of matmul, quantize, random, luq, uniform, blocks, hadamard, "
-            "pack_24, got matmull",
+            "bench: expected some of matmul, quantize, random, luq, uniform, blocks, hadamard, nm, "
+            "transposable, pack_24, got matmull",
         ),
         (["--isa", "avx9"], "--isa: expected some of base"),
         (["--size", "0"], "expected a positive integer, got 0"),
