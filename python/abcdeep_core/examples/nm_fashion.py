@@ -40,7 +40,7 @@ COMMAND = Command(
     expectations=EXPECTATIONS,
     near=NEAR,
     widths={"mlp": 256, "cnn": 32},
-    samples=12000,
+    samples=10000,
     epochs=5,
     facts=dense_weights,
 )
