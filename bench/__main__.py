@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows = with_relative_targets(rows, cases)
             print(text(rows[-1]) + change(rows[-1], previous), flush=True)
     if options.markdown is not None:
-        options.markdown.write_text(markdown(machine, rows))
+        options.markdown.write_text(markdown(machine, rows, options.benches))
     if options.json is not None:
         report = {"machine": machine, "rows": [dataclasses.asdict(row) for row in rows]}
         options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -167,14 +167,14 @@ def text(row: Row) -> str:
     return f"{line(cells)}  {row.baseline}{mark}"
 
 
-def markdown(machine: dict[str, Any], rows: Sequence[Row]) -> str:
+def markdown(machine: dict[str, Any], rows: Sequence[Row], benches: Sequence[str]) -> str:
     """Return the rows as a page of the documentation."""
+    command = " ".join(["python -m bench", *benches, "--markdown"])
     lines = [
-        "# One run of the bench",
+        "# One run of the bench" + (f": {', '.join(benches)}" if benches else ""),
         "",
         f"{machine['cpu']} ({' '.join(machine['flags'])}), {machine['numpy_blas']}; written by",
-        "`python -m bench --markdown docs/bench.md`. [Performance](performance.md) says what the",
-        "columns mean.",
+        f"`{command} FILE`. [Performance](performance.md) says what the columns mean.",
         "",
         "| case | set | threads | G/s | ratio | target | ceil | here | path | against |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -184,7 +184,7 @@ def markdown(machine: dict[str, Any], rows: Sequence[Row]) -> str:
             f"{row.name}, {row.shape}",
             row.isa,
             str(row.threads),
-            f"{row.speed / 1e9:.2f}",
+            f"{row.speed / 1e9:.3g}",
             f"**{number(row.ratio)}**" if row.is_missed else number(row.ratio),
             number(row.target),
             number(row.ceiling_ratio),
