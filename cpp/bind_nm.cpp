@@ -13,6 +13,9 @@ namespace {
 
 constexpr std::int64_t elements_per_piece = 1 << 15;
 
+// Results of at least this size leave every cache before they could be read again.
+constexpr std::size_t streamed_bytes = std::size_t(4) << 20;
+
 using Mask = std::optional<ArrayOut<bool>>;
 using Numbers = std::optional<AnyOut>;
 using Words = std::optional<ArrayIn<std::uint32_t>>;
@@ -64,6 +67,7 @@ unsigned nm_unbiased(AnyIn x, AnyOut y, Mask mask, Numbers probabilities, std::i
     NmJob job = make_job(x, outer, length, inner, n, m);
     job.mask = bytes_of(mask);
     job.y = y.data();
+    job.stream = y.data() != x.data() && y.nbytes() >= streamed_bytes;
     job.probabilities = probabilities ? probabilities->data() : nullptr;
     job.probability_bits = probability_bits;
     job.two_draws = two_draws;

@@ -28,7 +28,7 @@ struct FloatDatapath {
     // rounding else.
     bool product_overflow_at_largest = false, accumulator_overflow_at_largest = false,
          merge_overflow_at_largest = false;
-    // Operands with a mask: the steps of their zeros are no overflow of a sum that is the largest.
+    // Operands with a mask, -0 where it skips: such a step is no overflow of a sum at the largest.
     bool a_is_masked = false, b_is_masked = false;
 };
 

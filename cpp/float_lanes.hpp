@@ -132,7 +132,7 @@ class FloatLanes {
 
     V term(V a, V b, U random, int level, Events& events) {
         Mask over;
-        skipped_ = (a_is_masked_ & (a == 0.0)) | (b_is_masked_ & (b == 0.0));
+        skipped_ = (a_is_masked_ & is_negative_zero(a)) | (b_is_masked_ & is_negative_zero(b));
         all_skipped_ &= skipped_;
         V p = product(a, b, random, over);
         if (level && !product_exact_) {
@@ -222,6 +222,7 @@ class FloatLanes {
 
   private:
     static Mask finite(V x) { return (x - x) == V{}; }
+    static Mask is_negative_zero(V x) { return bits_as<U>(x) == std::uint64_t(1) << 63; }
 
     static V through_float32(V x) {
         using Half = Vector<float, sizeof(V) / 2>;
@@ -244,8 +245,7 @@ class FloatLanes {
         V error;
         const V sum = two_sum(p, s, error);
         const V total = float32_steps_ ? through_float32(sum) : round_to_odd(sum, error);
-        return round_sum(rounder, total, p, s, random, level, events, sum, error,
-                         skipped);
+        return round_sum(rounder, total, p, s, random, level, events, sum, error, skipped);
     }
 
     // `sum` + `error` is the exact sum, `total` what is rounded. Steps on Inf and NaN are no
@@ -257,7 +257,8 @@ class FloatLanes {
         if (level) {
             const Mask counted = finite(p) & finite(s);
             over |= finite(sum) & ~finite(total);  // in binary32
-            events.count(accumulator_overflow, over & counted & ~skipped);
+            // A skipped step changes nothing but a start value that no step has rounded yet.
+            events.count(accumulator_overflow, over & counted & ~(skipped & (next == s)));
             events.partial_sum(sum, counted);
             if (level > 1) {
                 const Mask added = counted & (p != 0.0);

@@ -32,6 +32,7 @@ struct NmJob {
 
     // Of nm_unbiased.
     void* y = nullptr;              // of the dtype of x
+    bool stream = false;            // y is too large to stay in a cache
     void* probabilities = nullptr;  // float32 for 16 bits, else float64
     int probability_bits = 16;
     bool two_draws = false;  // the approximate estimator for 2:4

@@ -28,8 +28,8 @@ inline constexpr auto power_of_two = [](int exponent) {
     return bits_as<E>(Element<BitsOf<V>>(exponent + exponent_bias<E>) << mantissa_bits<E>);
 };
 
-// Neither 0 nor of a magnitude with which sums, and quotients by them, are within the normal numbers
-// of the array.
+// Neither 0 nor of a magnitude with which sums, and quotients by them, are within the normal
+// numbers of the array.
 template <class X, class V>
 static inline MaskOf<V> is_extreme(V x) {
     using U = BitsOf<V>;
@@ -52,6 +52,19 @@ static inline bool any_lane(M mask) {
 #else
     return any(mask);
 #endif
+}
+
+// The larger and the smaller one; if x is NaN, y or NaN.
+template <class V>
+static inline V larger_number(V x, V y) {
+    if constexpr (sizeof(Element<V>) == 4)
+        return abcdeep::larger(x, y);
+    else
+        return select(x > y, x, y);
+}
+template <class V>
+static inline V smaller_number(V x, V y) {
+    return select(x < y, x, y);
 }
 
 // Neighbours first, level by level.
@@ -81,7 +94,7 @@ static inline void scale_to_largest(const V (&x)[P], V (&m)[P]) {
     V largest = x[0];
 #pragma GCC unroll 8
     for (int i = 0; i < P; ++i) {
-        largest = select(x[i] > largest, x[i], largest);
+        largest = larger_number(x[i], largest);
     }
     V factor = V{} + E(1);
     // The exponent of a subnormal number is not in its bits, and 2^-127 is one.
@@ -91,7 +104,7 @@ static inline void scale_to_largest(const V (&x)[P], V (&m)[P]) {
         factor = select(largest > high, V{} + power(-lift), factor);
     }
     const U exponent = bits_as<U>(largest * factor) & (Element<U>(2 * bias + 1) << fraction);
-    const V scale = bits_as<V>((Element<U>(2 * bias) << fraction) - exponent);
+    const V scale = bits_as<V>(U{} + (Element<U>(2 * bias) << fraction) - exponent);
 #pragma GCC unroll 8
     for (int i = 0; i < P; ++i) {
         m[i] = x[i] * factor * scale;
@@ -110,8 +123,7 @@ static inline V round_up(V x) {
 // x in [1, most].
 template <class V>
 static inline V limited(V x, Element<V> most) {
-    const V low = V{} + Element<V>(1), high = V{} + most;
-    return select(x < low, low, select(x > high, high, x));
+    return larger_number(smaller_number(x, V{} + most), V{} + Element<V>(1));
 }
 
 // x rounded to a number of the array.
@@ -163,7 +175,7 @@ struct ResultTile {
 template <class X, class E, int P>
 void store_results(const NmJob& job, std::int64_t at, const Strides& s, int count,
                    const ResultTile<E, P>& tile) {
-    store_groups(static_cast<X*>(job.y) + at, s, count, tile.rows);
+    store_groups(static_cast<X*>(job.y) + at, s, count, tile.rows, job.stream);
     if (job.probabilities)
         store_groups(static_cast<E*>(job.probabilities) + at, s, count, tile.probability);
     if (job.mask) {

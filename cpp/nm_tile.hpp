@@ -6,9 +6,9 @@
 #include <bit>
 #include <cstring>
 
+#include "narrow_lanes.hpp"
 #include "nm.hpp"
 #include "random_tile.hpp"
-#include "simd.hpp"
 
 namespace abcdeep {
 namespace {
@@ -57,15 +57,17 @@ void load_groups(const X* x, const Strides& s, int count, E (&rows)[P][tile_grou
         for (int i = 0; i < s.present; ++i) rows[i][t] = E(x[t * s.group + i]);
 }
 
-// The inverse, of the elements that exist.
+// The inverse, of the elements that exist. stream: x is too large to stay in a cache.
 template <class X, class E, int P>
-void store_groups(X* x, const Strides& s, int count, const E (&rows)[P][tile_groups<P>]) {
+void store_groups(X* x, const Strides& s, int count, const E (&rows)[P][tile_groups<P>],
+                  bool stream = false) {
     constexpr int n = lanes<Vector<E>>;
     if (s.group == 1) {
         for (int i = 0; i < s.present; ++i)
             for (int t = 0; t < count; ++t) x[i * s.element + t] = X(rows[i][t]);
         return;
     }
+    const bool past_caches = stream && reinterpret_cast<std::uintptr_t>(x) % sizeof(Vector<E>) == 0;
     int t = 0;
     if constexpr (std::is_same_v<X, E> && P > 1) {
         if (s.group == P && s.present == P) {
@@ -78,7 +80,10 @@ void store_groups(X* x, const Strides& s, int count, const E (&rows)[P][tile_gro
                 perfect_shuffle<std::countr_zero(unsigned(P))>(v);
 #pragma GCC unroll 8
                 for (int i = 0; i < P; ++i) {
-                    store(x + t * P + i * n, v[i]);
+                    if (past_caches)
+                        store_past_caches(x + t * P + i * n, bits_as<WordLanes>(v[i]));
+                    else
+                        store(x + t * P + i * n, v[i]);
                 }
             }
         }
@@ -127,6 +132,13 @@ void for_tiles(const NmJob& job, std::int64_t begin, std::int64_t end, int bits,
     const std::int64_t groups = job.groups();
     const int rest = int(job.length - (groups - 1) * job.m);  // elements of a line's last group
     if (job.inner == 1) {
+        // The first tile ends where vectors of results are aligned, if they ever are.
+        const auto address = reinterpret_cast<std::uintptr_t>(job.y);
+        const std::size_t bytes = std::size_t(job.m) * (job.wide ? 8 : 4);
+        int until_aligned = 0;
+        for (int g = 1; job.stream && g < 16 && until_aligned == 0; ++g)
+            if ((address + (std::size_t(begin) + std::size_t(g)) * bytes) % 64 == 0)
+                until_aligned = g;
         std::uint32_t words[2 * tile_groups<P>];
         for (std::int64_t at = begin; at < end;) {
             const std::int64_t line = at / groups, group = at % groups;
@@ -135,7 +147,8 @@ void for_tiles(const NmJob& job, std::int64_t begin, std::int64_t end, int bits,
             const std::int64_t left = rest == job.m ? end - at
                                       : tail        ? 1
                                                     : std::min(end - at, groups - 1 - group);
-            const int count = int(std::min<std::int64_t>(left, tile_groups<P>));
+            const int most = at == begin && until_aligned ? until_aligned : tile_groups<P>;
+            const int count = int(std::min<std::int64_t>(left, most));
             if (bits)
                 draw_random_bits(words, job.random, std::uint64_t(at * per_group),
                                  std::int64_t(count) * per_group, bits);

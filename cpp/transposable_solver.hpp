@@ -204,7 +204,7 @@ class TransposableSolver {
     }
 
     alignas(64) double weights_[size][size] = {}, transposed_[size][size];
-    alignas(64) double u_[size], v_[size], nth_[size];
+    alignas(64) double u_[size] = {}, v_[size] = {}, nth_[size] = {};
     std::uint32_t rows_[size], columns_[size], over_, under_;
     int n_, m_;
     std::uint32_t valid_;

@@ -90,6 +90,33 @@ def test_dense_indices_count_for_chunks_and_groups(isa: str, name: str) -> None:
     assert (result != compact).any()
 
 
+def test_only_skipped_terms_are_without_events(isa: str) -> None:
+    # Where every sum is the largest number, each zero counts as an overflow, but for skipped ones.
+    a, b = np.full((1, 8), 9, np.float32), np.full((8, 1), 9, np.float32)
+    a[0, 4:6] = [0.0, -0.0]
+    chain = ab.lba_accumulator(4, 3, 4, 6, 0)
+
+    def overflows(mask: Any) -> Any:
+        return ab.matmul(a, b, chain, a_mask=mask, events=True)[1].accumulator_overflow
+
+    everything = np.ones(a.shape, np.bool_)
+    count = ab.matmul(a, b, chain, events=True)[1].accumulator_overflow
+    assert overflows(everything) == count
+    assert overflows(a != 0) == count - 2
+    last = np.arange(8) < 7
+    assert overflows(last[None]) == count - 1
+
+
+def test_a_start_value_out_of_range_is_an_overflow_though_all_is_skipped(isa: str) -> None:
+    a, b = np.ones((2, 4), np.float32), np.ones((4, 3), np.float32)
+    result, events = ab.matmul(
+        a, b, ab.exact_accumulator("float16"), c=np.full((2, 3), 1e30, np.float32),
+        a_mask=np.zeros(a.shape, np.bool_), events=True,
+    )  # fmt: skip
+    assert np.isinf(result).all()
+    assert events.accumulator_overflow == events.overflowed_outputs == 6
+
+
 def test_conv2d_takes_a_mask_of_its_weights(isa: str) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 8, 5, 5)).astype(np.float32)

@@ -186,3 +186,16 @@ def test_errors_of_unpacking_and_of_both_ways():
         ab.pack_24_both_ways(X[:8])
     with pytest.raises(ValueError, match="two dimensions"):
         ab.pack_24_both_ways(X[0])
+
+
+def test_arrays_that_are_changed_in_place_are_refused():
+    x = np.zeros((64, 256), np.float16)
+    x[:, ::4] = 1
+    packed = ab.pack_24(x)
+    packed.metadata.resize((64, 0), refcheck=False)
+    with pytest.raises(ValueError, match=r"metadata must have shape \(64, 16\), got \(64, 0\)"):
+        packed.dense()
+    packed = ab.pack_24(x)
+    packed.values.dtype = np.int8
+    with pytest.raises(TypeError, match="metadata must have dtype uint32, got uint16"):
+        ab.unpack_24(packed)

@@ -48,7 +48,7 @@ static inline void water_fill(const V (&a)[P], int n, Element<V> whole, V (&q)[P
         const M is_active = active[i] != E(0);
         const V rounded = select(is_active, limited(round_up(g * m[i]), whole), V{});
         total += rounded;
-        largest = select(m[i] > largest, m[i], largest);
+        largest = larger_number(m[i], largest);
         q[i] = select(many & is_active, rounded, select(a[i] != E(0), V{} + whole, V{}));
     }
     // What rounding up has given in excess is taken from the first of the largest.
@@ -69,7 +69,7 @@ template <class X, class E, int P>
     constexpr int bits = sizeof(E) == 4 ? 16 : 30;
     constexpr E whole = E(1 << bits), unit = 1 / whole;
     ResultTile<E, P> tile;
-    Found<V> found;
+    Found<Vector<E>> found;
     const bool with_probabilities = job.probabilities != nullptr;
     const auto step = [&](std::int64_t at, const Strides& s, int count,
                           const std::uint32_t* words) {
@@ -198,14 +198,17 @@ template <class X>
 
 unsigned nm_unbiased(const NmJob& job, std::int64_t begin, std::int64_t end) {
     const FloatEnvironment environment(FloatRounding::nearest, false);
-    if (job.two_draws)
-        return job.wide ? draw_twice<double>(job, begin, end) : draw_twice<float>(job, begin, end);
-    return with_padded_size(job.m, [&](auto size) {
+    const auto run = [&](auto size) {
         constexpr int P = decltype(size)::value;
         if (job.wide) return sample_groups<double, double, P>(job, begin, end);
         return job.probability_bits == 16 ? sample_groups<float, float, P>(job, begin, end)
                                           : sample_groups<float, double, P>(job, begin, end);
-    });
+    };
+    const unsigned flags = !job.two_draws ? with_padded_size(job.m, run)
+                           : job.wide     ? draw_twice<double>(job, begin, end)
+                                          : draw_twice<float>(job, begin, end);
+    if (job.stream) finish_streaming();
+    return flags;
 }
 
 }  // namespace abcdeep::ABCDEEP_ISA_NAMESPACE

@@ -15,10 +15,11 @@ def mask_operands(
     names: tuple[str, str],
     masks: tuple[npt.ArrayLike | None, npt.ArrayLike | None],
 ) -> tuple[Array, Array]:
-    """Return both operands with +0 where their masks are False.
+    """Return both operands with zeros where their masks are False.
 
     The term of a skipped element then is a zero, which changes no sum and raises no event. A zero
-    times NaN or infinity would do both, so the operand beside a mask must be finite.
+    times NaN or infinity would do both, so the operand beside a mask must be finite. In floats
+    skipped elements are -0 and other zeros +0: the engine that counts events tells them apart.
     """
     masked = tuple(
         operand if mask is None else _masked(name, operand, mask)
@@ -44,4 +45,6 @@ def _masked(name: str, operand: Array, mask: Any) -> Array:
             f"{name}_mask must have a shape that broadcasts to that of {name}, {operand.shape}, "
             f"got {kept.shape}"
         ) from None
+    if operand.dtype.kind == "f":
+        return np.where(kept, operand + operand.dtype.type(0), operand.dtype.type(-0.0))
     return np.where(kept, operand, np.zeros((), operand.dtype))

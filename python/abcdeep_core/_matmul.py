@@ -110,7 +110,8 @@ def matmul(
     a_mask, b_mask : array_like of bool, optional
         Which elements of an operand take part, for example from `nm_mask`; broadcast to its shape.
         The terms of the others are zeros, which raise no event but count for groups and chunks as
-        those of a dense operand. The other operand must be finite.
+        those of a dense operand; the merge of a chunk is a step whatever its terms. The other
+        operand must be finite.
     events : {False, True, "overflow"}
         Also count numerical events; "overflow" only those of range.
     per_output : bool

@@ -68,25 +68,9 @@ class Packed24:
     convention: str = "torch"
 
     def __post_init__(self) -> None:
-        for field in ("values", "metadata"):
-            array = getattr(self, field)
-            if not isinstance(array, np.ndarray):
-                raise TypeError(f"{field} must be a NumPy array, got {type(array).__name__}")
-        rule = rule_of("values", self.values.dtype)
         object.__setattr__(self, "layout", check_layout(self.layout))
         object.__setattr__(self, "convention", check_convention(self.convention))
-        for field, dtype in (("values", rule.dtype), ("metadata", rule.word_dtype)):
-            if getattr(self, field).dtype != dtype:
-                raise TypeError(
-                    f"{field} must have dtype {dtype}, got {getattr(self, field).dtype}"
-                )
-        if self.values.ndim < 2:
-            raise ValueError(f"values must have shape (..., rows, K / 2), got {self.values.shape}")
-        check_shape("values", self.shape, rule, self.layout)
-        expected = (*self.shape[:-1], self.shape[-1] // rule.word_columns)
-        if self.metadata.shape != expected:
-            raise ValueError(f"metadata must have shape {expected}, got {self.metadata.shape}")
-        self._check_codes(rule, 0)
+        self._check(0)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -133,6 +117,27 @@ class Packed24:
             raise ValueError("a Packed24 becomes a dense array by a copy only, got copy=False")
         dense = self.dense()
         return dense if dtype is None else dense.astype(dtype, copy=False)
+
+    def _check(self, threads: int) -> PackingRule:
+        """Return what the dtype fixes; raise if the arrays do not belong together as they are."""
+        for field in ("values", "metadata"):
+            array = getattr(self, field)
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"{field} must be a NumPy array, got {type(array).__name__}")
+        rule = rule_of("values", self.values.dtype)
+        for field, dtype in (("values", rule.dtype), ("metadata", rule.word_dtype)):
+            if getattr(self, field).dtype != dtype:
+                raise TypeError(
+                    f"{field} must have dtype {dtype}, got {getattr(self, field).dtype}"
+                )
+        if self.values.ndim < 2:
+            raise ValueError(f"values must have shape (..., rows, K / 2), got {self.values.shape}")
+        check_shape("values", self.shape, rule, self.layout)
+        expected = (*self.shape[:-1], self.shape[-1] // rule.word_columns)
+        if self.metadata.shape != expected:
+            raise ValueError(f"metadata must have shape {expected}, got {self.metadata.shape}")
+        self._check_codes(rule, threads)
+        return rule
 
     def _check_codes(self, rule: PackingRule, threads: int) -> None:
         """Raise ValueError if a code is not legal."""
@@ -186,7 +191,8 @@ def unpack_24(
     TypeError
         If `packed` is no Packed24, or an argument is of the wrong type.
     ValueError
-        If a code of the metadata is not legal; `out` has another shape or is read-only.
+        If values and metadata have been changed so that they do not belong together, or to codes
+        that are not legal; `out` has another shape or is read-only.
 
     Examples
     --------
@@ -201,11 +207,10 @@ def unpack_24(
     """
     if not isinstance(packed, Packed24):
         raise TypeError(f"packed must be a Packed24, got {type(packed).__name__}")
-    rule = rule_of("values", packed.dtype)
+    count = check_threads(threads)
+    rule = packed._check(count)  # the arrays may have been written to, or reshaped in place
     if out is not None:
         check_out(out, packed.shape, packed.dtype)
-    count = check_threads(threads)
-    packed._check_codes(rule, count)  # the arrays may have been written to
     values = np.ascontiguousarray(packed.values)
     metadata = np.ascontiguousarray(packed.metadata)
     shares = out is not None and any(np.may_share_memory(out, a) for a in (values, metadata))
