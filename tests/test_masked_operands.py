@@ -93,7 +93,7 @@ def test_dense_indices_count_for_chunks_and_groups(isa: str, name: str) -> None:
 def test_only_skipped_terms_are_without_events(isa: str) -> None:
     # Where every sum is the largest number, each zero counts as an overflow, but for skipped ones.
     a, b = np.full((1, 8), 9, np.float32), np.full((8, 1), 9, np.float32)
-    a[0, 4:6] = [0.0, -0.0]
+    a[0, 5:7] = [0.0, -0.0]
     chain = ab.lba_accumulator(4, 3, 4, 6, 0)
 
     def overflows(mask: Any) -> Any:
