@@ -45,6 +45,7 @@ def _masked(name: str, operand: Array, mask: Any) -> Array:
             f"{name}_mask must have a shape that broadcasts to that of {name}, {operand.shape}, "
             f"got {kept.shape}"
         ) from None
+    zero = np.zeros((), operand.dtype)
     if operand.dtype.kind == "f":
-        return np.where(kept, operand + operand.dtype.type(0), operand.dtype.type(-0.0))
-    return np.where(kept, operand, np.zeros((), operand.dtype))
+        return np.where(kept, operand + zero, -zero)
+    return np.where(kept, operand, zero)

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = (".png", ".svg", ".pdf")
+
+Look = dict[str, Any]  # keywords of a line
+_LINES = ("-", "--", ":")
 
 
 def draw(studies: Mapping[str, Sequence[Trained]], path: str | os.PathLike[str]) -> bool:
@@ -45,18 +48,26 @@ def draw(studies: Mapping[str, Sequence[Trained]], path: str | os.PathLike[str])
         return False
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2 * len(studies)), layout="constrained")
+    most = max(map(len, studies.values()))
+    figure = Figure(figsize=(14, max(4.2, 0.28 * most) * len(studies)), layout="constrained")
     panels = figure.subplots(len(studies), 2, squeeze=False)
     for (network, rows), (curves, differences) in zip(studies.items(), panels, strict=True):
         longest = max(map(_epochs, rows))
         trained = [row for row in rows if 0 < _epochs(row) == longest]
         # Rows that have a curve come first, so that their colours differ.
         names = [row.name for row in (*trained, *rows)]
-        colors = dict(zip(dict.fromkeys(names), itertools.cycle(COLORS), strict=False))
-        _curves(curves, trained, colors)
+        looks = {
+            name: {"color": color, "linestyle": line}
+            for name, (line, color) in zip(
+                dict.fromkeys(names), itertools.product(_LINES, COLORS), strict=False
+            )
+        }
+        _curves(curves, trained, looks)
         curves.set_title(f"{network}: training loss, mean of the seeds")
-        _differences(differences, rows, colors)
-        differences.set_title(f"{network}: accuracy against float32, each seed and mean")
+        _differences(differences, rows, looks)
+        differences.set_title(
+            f"{network}: accuracy against float32, each seed and mean", loc="right"
+        )
     figure.savefig(Path(path), dpi=110)
     return True
 
@@ -65,10 +76,10 @@ def _epochs(row: Trained) -> int:
     return max((len(training.history.loss) for training in row.finished), default=0)
 
 
-def _curves(axes: Axes, rows: Sequence[Trained], colors: Mapping[str, str]) -> None:
+def _curves(axes: Axes, rows: Sequence[Trained], looks: Mapping[str, Look]) -> None:
     for row in rows:
         loss = np.mean([training.history.loss for training in row.finished], axis=0)
-        axes.plot(np.arange(1, len(loss) + 1), loss, ".-", color=colors[row.name], label=row.name)
+        axes.plot(np.arange(1, len(loss) + 1), loss, marker=".", label=row.name, **looks[row.name])
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:.2g}")
@@ -76,14 +87,14 @@ def _curves(axes: Axes, rows: Sequence[Trained], colors: Mapping[str, str]) -> N
     axes.set_xlabel("epoch")
     axes.grid(color="#e3e7ec")
     if rows:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _differences(axes: Axes, rows: Sequence[Trained], colors: Mapping[str, str]) -> None:
+def _differences(axes: Axes, rows: Sequence[Trained], looks: Mapping[str, Look]) -> None:
     names: list[str] = []
     for row in rows[1:]:
         values = row.differences(rows[0], "accuracy")
-        place, color = len(names), colors[row.name]
+        place, color = len(names), looks[row.name]["color"]
         names.append(row.name if values else f"{row.name} (diverged)")
         axes.plot(values, [place] * len(values), "o", color=color, alpha=0.5)
         if values:
