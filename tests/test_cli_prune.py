@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def test_several_arrays(tmp_path: Path, weights: Array, capsys: pytest.CaptureFi
         (np.ones((4, 4), np.complex64), (), "must hold floats"),
         (np.ones((4, 4), np.float32), ("--axis", "5"), r"expected axes \(5,\)"),
         (np.full((1, 4), 3e38, np.float32), ("--unbiased",), "expected results within float32"),
+        (np.full((1, 4), 6e4, np.float16), ("--unbiased",), "expected results within float16"),
     ],
 )
 def test_what_cannot_be_pruned(
@@ -142,3 +144,49 @@ def test_wrong_arguments(arguments: tuple[str, ...], capsys: pytest.CaptureFixtu
         main(["prune", *arguments])
     assert stopped.value.code == 2
     assert "expected" in (error := capsys.readouterr().err) or "argument" in error
+
+
+def test_unbiased_draws_differ_between_arrays(tmp_path: Path, weights: Array) -> None:
+    source, target = tmp_path / "g.npz", tmp_path / "out.npz"
+    np.savez(source, a=weights, b=weights)
+    assert main(["prune", str(source), "-o", str(target), "--unbiased", "--seed", "3"]) == 0
+    with np.load(target) as result:
+        for stream, name in enumerate("ab"):
+            expected = ab.nm_unbiased(weights, 2, 4, seed=3, stream=stream)
+            np.testing.assert_array_equal(result[name], expected)
+
+
+def test_names_that_numpy_uses_itself(tmp_path: Path, weights: Array) -> None:
+    source, target = tmp_path / "w.npz", tmp_path / "out.npz"
+    with zipfile.ZipFile(source, "w") as archive:
+        for name in ("file", "allow_pickle"):
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, weights)
+    assert main(["prune", str(source), "-o", str(target)]) == 0
+    with np.load(target) as result:
+        assert sorted(result.files) == ["allow_pickle", "file"]
+        for name in result.files:
+            np.testing.assert_array_equal(result[name], ab.nm_mask(weights, 2, 4, output="values"))
+
+
+def test_broken_and_misnamed_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "out.npz"
+    whole, cut, other = tmp_path / "w.npz", tmp_path / "cut.npz", tmp_path / "other.npz"
+    np.savez(whole, a=np.ones((4, 4), np.float32))
+    cut.write_bytes(whole.read_bytes()[:-40])
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("notes.txt", "no array")
+    renamed = tmp_path / "renamed.npy"
+    renamed.write_bytes(whole.read_bytes())
+    for source, output in ((cut, target), (other, target), (renamed, tmp_path / "out.npy")):
+        assert main(["prune", str(source), "-o", str(output)]) == 1
+        assert capsys.readouterr().err.startswith(f"abcdeep prune: {source}: ")
+        assert not output.exists()
+
+
+def test_empty_and_huge_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pruned(tmp_path, np.zeros((0, 4), np.float32)).shape == (0, 4)
+    assert pruned(tmp_path, np.full((1, 8), 1.7e308)).tolist() == [[1.7e308, 1.7e308, 0, 0] * 2]
+    out = capsys.readouterr().out
+    assert "nan" not in out
+    assert "50.00 %" in out

@@ -148,3 +148,17 @@ def test_errors(error, message, change):
     arguments: dict[str, Any] = {"x": X, "keep": 2, **change}
     with pytest.raises(error, match=message):
         ab.magnitude_mask(arguments.pop("x"), **arguments)
+
+
+def test_scalars_integers_and_out():
+    assert ab.magnitude_mask(np.float32(3), keep=1).shape == ()
+    x = np.array([[3, -9, 1, 0]], ">i2")
+    expected = np.array([[True, True, False, False]])
+    out = np.zeros((1, 4), np.bool_)
+    assert ab.magnitude_mask(x, keep=2, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(ab.nm_mask(x, 2, 4), expected)
+    with pytest.raises(TypeError, match="integers of at most 16 bits, got int64"):
+        ab.magnitude_mask(np.arange(4), keep=1)
+    with pytest.raises(ValueError, match="out must have shape"):
+        ab.magnitude_mask(x, keep=2, out=np.zeros(4, np.bool_))

@@ -318,3 +318,10 @@ def test_errors(error: type[Exception], argument: str, change: dict[str, Any]) -
         ab.nm_mask(arguments.pop("x"), arguments.pop("n"), arguments.pop("m"), **arguments)
     if "nonzero_only" not in change or error is TypeError:
         assert re.search(r"\b(got|unknown)\b", str(caught.value))
+
+
+def test_values_need_a_zero() -> None:
+    x = np.array([1, 2, 4, 8]).astype(ml_dtypes.float8_e8m0fnu)
+    assert ab.nm_mask(x, 2, 4).tolist() == [False, False, True, True]
+    with pytest.raises(TypeError, match="a dtype that has a zero"):
+        ab.nm_mask(x, 2, 4, output="values")

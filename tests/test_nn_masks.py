@@ -216,3 +216,23 @@ def test_a_kept_mask_needs_its_shape() -> None:
     steps(layer, normal(8, 6), normal(8, 3))
     with pytest.raises(ValueError, match=r"every: expected 1 for a tensor whose shape changes"):
         steps(layer, normal(4, 6), normal(4, 3))
+
+
+def test_what_a_sparse_recipe_refuses():
+    rotated = nn.BlockQuantizer("nvfp4", "stochastic", 16)
+    hidden = nn.GemmArithmetic(b_quantizer=nn.QuantizerChain([rotated]))
+    with pytest.raises(ValueError, match="expected no rotation"):
+        nn.nm_arithmetic(weight=None, base=nn.Arithmetic(weight_gradient=hidden))
+    inside = nn.GemmArithmetic(b_quantizer=nn.MagnitudeMask(quantizer=rotated))
+    with pytest.raises(ValueError, match="expected no rotation"):
+        nn.nm_arithmetic(weight=None, base=nn.Arithmetic(weight_gradient=inside))
+    with pytest.raises(ValueError, match="expected a rotation as the first one only"):
+        nn.QuantizerChain(["e4m3fn", rotated])
+    with pytest.raises(ValueError, match="expected no mask beside"):
+        nn.nm_arithmetic(base=nn.nm_arithmetic(1, 4))
+
+
+def test_a_gradient_that_overflows_when_scaled_is_a_divergence():
+    huge = np.full((4, 8), 2e38, np.float32)
+    with pytest.raises(FloatingPointError, match="expected results within float32"):
+        nn.UnbiasedMask(1, 4)(huge, seed=0)

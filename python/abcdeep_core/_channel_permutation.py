@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, as_float_array, first_index
+from ._arrays import Array
 from ._format_base import integer
 from ._names import canonical
+from ._nm_groups import as_scores, check_pattern, refuse_nonfinite
 from ._threads import check_threads
 from .random import check_address, random_bits
 
@@ -25,7 +26,6 @@ _Magnitudes: TypeAlias = npt.NDArray[np.float64]
 _Report: TypeAlias = Callable[[float], None]
 
 _METHODS: Mapping[str, str] = MappingProxyType({"swap": "swap", "stripe": "stripe"})
-_MOST_GROUP = 64
 _STRIPE_MOST_GROUP = 6  # 462 ways to split 12 channels in two groups
 _CHUNK = 256  # places or pairs of groups of one call of the kernel
 _ESCAPE_SWAPS = 4
@@ -54,7 +54,7 @@ def channel_permutation(
     w : array_like of float, shape (..., channels)
         Finite weights; the groups lie along the last axis, whose length `m` divides.
     n, m : int
-        n of every m channels are kept, 1 <= n <= m <= 64.
+        n of every m channels are kept, 1 <= n <= m <= 32.
     method : {"swap", "stripe"}
         "swap" exchanges two channels of two groups, "stripe" splits the channels of two groups anew
         in the best of all ways (m <= 6). Both apply the best moves of groups that do not meet, and
@@ -101,9 +101,8 @@ def channel_permutation(
     >>> w[:, permutation]
     array([[9., 8., 3., 4., 7., 6., 1., 2.]], dtype=float32)
     """
-    array = as_float_array("w", w)
-    group = integer("m", m, 1, _MOST_GROUP)
-    most = integer("n", n, 1, group)
+    array = as_scores("w", w)
+    most, group = check_pattern(n, m)
     search = canonical("method", method, _METHODS)
     if search == "stripe" and group > _STRIPE_MOST_GROUP:
         raise ValueError(
@@ -119,15 +118,14 @@ def channel_permutation(
             f"got shape {array.shape}"
         )
     if not np.isfinite(array).all():
-        raise ValueError(
-            f"w: expected finite weights, got another at {first_index(~np.isfinite(array))}"
-        )
+        refuse_nonfinite("w", array)
     count = check_threads(threads)
     channels = array.shape[-1]
     same = np.arange(channels, dtype=np.int64)
     if not array.size:
         return same, 0.0
-    magnitudes = np.abs(array.reshape(-1, channels)).astype(np.float64)
+    with _core.NearestEnvironment():
+        magnitudes = np.abs(array.reshape(-1, channels)).astype(np.float64)
     if most == group or channels == group:
         return same, _kept_sum(magnitudes, same, most, group)
     state = _Search(_whole_numbers(magnitudes), most, group, count)
@@ -267,8 +265,9 @@ def _whole_numbers(magnitudes: _Magnitudes) -> _Magnitudes:
 
 
 def _kept_sum(magnitudes: Array, order: Permutation, n: int, m: int) -> float:
-    groups = np.sort(magnitudes[:, order].reshape(-1, m), axis=1)
-    return float(groups[:, m - n :].sum())
+    with _core.NearestEnvironment():
+        groups = np.sort(magnitudes[:, order].reshape(-1, m), axis=1)
+        return float(groups[:, m - n :].sum())
 
 
 def _canonical_order(order: Permutation, m: int) -> Permutation:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import re
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         action="store_true",
         help="at random, scaled so that the mean is the array (for gradients)",
     )
-    add("--seed", type=int, default=0, help="of --unbiased")
+    add("--seed", type=int, default=0, help="of --unbiased; each array has its own random words")
     add("--arrays", nargs="+", metavar="NAME", help="of an .npz file: only these")
     add("--mask", action="store_true", help="write the masks, arrays of bool, instead")
     add("-o", "--output", metavar="OUT", required=True, help="written as .npy or .npz, as FILE is")
@@ -88,9 +89,12 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         arrays = _read(args.file)
         chosen = _chosen(arrays, args.arrays)
-        pruned = [_prune(name, x, name in chosen, args) for name, x in arrays.items()]
+        pruned = [
+            _prune(name, x, name in chosen, args, stream)
+            for stream, (name, x) in enumerate(arrays.items())
+        ]
         _write(args.output, pruned, args.mask)
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         print(f"abcdeep prune: {args.file}: {error}", file=sys.stderr)
         return 1
     from .cli import print_table
@@ -102,11 +106,20 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _read(path: str) -> dict[str, Array]:
     import numpy as np
 
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return {_SINGLE: loaded}
-    with loaded:
-        return {name: loaded[name] for name in loaded.files}
+    with open(path, "rb") as file:  # np.load leaves a file open that it cannot read
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            if Path(path).suffix != ".npy":
+                raise ValueError("expected several arrays, got one, as .npy files hold it")
+            return {_SINGLE: loaded}
+        if Path(path).suffix != ".npz":
+            raise ValueError("expected one array, got several, as .npz files hold them")
+        with loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
+    for name, x in arrays.items():
+        if not isinstance(x, np.ndarray):
+            raise ValueError(f"expected arrays only, got a member {name} that is none")
+    return arrays
 
 
 def _chosen(arrays: Mapping[str, Array], names: Sequence[str] | None) -> set[str]:
@@ -121,7 +134,7 @@ def _is_weight(x: Array) -> bool:
     return x.dtype.kind == "f" and x.ndim >= 2
 
 
-def _prune(name: str, x: Array, chosen: bool, args: argparse.Namespace) -> _Pruned:
+def _prune(name: str, x: Array, chosen: bool, args: argparse.Namespace, stream: int) -> _Pruned:
     import numpy as np
 
     import abcdeep_core as ab
@@ -142,8 +155,14 @@ def _prune(name: str, x: Array, chosen: bool, args: argparse.Namespace) -> _Prun
         return _Pruned(name, x, None, x, reason)
     try:
         if args.unbiased:
-            values, mask = ab.nm_unbiased(x, n, m, axis, seed=args.seed, return_mask=True)
-            return _Pruned(name, x, mask, values.astype(x.dtype))
+            values, mask = ab.nm_unbiased(
+                x, n, m, axis, seed=args.seed, stream=stream, return_mask=True
+            )
+            with np.errstate(over="ignore"):
+                narrow = values.astype(x.dtype)
+            if not np.isfinite(narrow).all():
+                raise ValueError(f"x: expected results within {x.dtype}, got one beyond it")
+            return _Pruned(name, x, mask, narrow)
         if args.transposable:
             moved = np.moveaxis(x, blocks, (-2, -1))
             mask = ab.transposable_mask(moved, n, m, method=args.transposable)
@@ -166,8 +185,12 @@ def _write(path: str, pruned: Sequence[_Pruned], masks: bool) -> None:
             arrays[one.name] = one.mask
     if _SINGLE in arrays:
         np.save(path, arrays[_SINGLE])
-    else:
-        np.savez(path, **arrays)  # type: ignore[arg-type]  # names come first
+        return
+    # As np.savez writes it, whose own arguments some names would be.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, x in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, x, allow_pickle=False)
 
 
 def _rows(pruned: Sequence[_Pruned]) -> Iterator[Sequence[str]]:
@@ -180,6 +203,10 @@ def _rows(pruned: Sequence[_Pruned]) -> Iterator[Sequence[str]]:
         if one.mask is None:
             yield (*cells, "all", "", one.reason)
             continue
+        if not one.mask.any():
+            yield (*cells, "none", "", "empty")
+            continue
         magnitude = np.abs(one.x.astype(np.float64))
-        share = magnitude[one.mask].sum() / magnitude.sum() if magnitude.any() else 1.0
+        magnitude /= magnitude.max() or 1
+        share = magnitude[one.mask].sum() / (magnitude.sum() or 1)
         yield (*cells, f"{100 * one.mask.mean():.2f} %", f"{100 * share:.2f} %", "")

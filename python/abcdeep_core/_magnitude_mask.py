@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, as_float_array, first_index
+from ._arrays import Array, check_out, deliver, first_index
 from ._format_base import integer
 from ._hadamard import check_axis
 from ._names import canonical
+from ._nm_groups import as_scores
 
 _NORMS: Mapping[str, str] = MappingProxyType({"l1": "l1", "l2": "l2"})
 
@@ -28,6 +29,7 @@ def magnitude_mask(
     axis: SupportsIndex | None = None,
     block: Sequence[SupportsIndex] | None = None,
     norm: str = "l1",
+    out: Array | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return the mask of the elements of largest magnitude, or of the blocks of largest norm.
 
@@ -36,7 +38,7 @@ def magnitude_mask(
 
     Parameters
     ----------
-    x : array_like of float
+    x : array_like of floats, or integers of at most 16 bits
         No NaN. Narrower floats than float64 are widened exactly.
     density : float or Fraction, optional
         Share to keep, 0 to 1, of the whole array or of each line; the number is rounded to the
@@ -49,6 +51,8 @@ def magnitude_mask(
         Keep whole blocks of so many rows and columns of the last two axes, which they divide.
     norm : {"l1", "l2"}
         Norm of a block.
+    out : ndarray of bool, optional
+        Array for the mask, of the shape of `x`.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def magnitude_mask(
     Raises
     ------
     TypeError
-        If `x` holds no floats or an argument is of the wrong type.
+        If `x` holds neither floats nor narrow integers, or an argument is of the wrong type.
     ValueError
         If `x` holds NaN; neither or both of `density` and `keep` are given; a number is out of
         range, or blocks do not divide the axes.
@@ -83,7 +87,7 @@ def magnitude_mask(
     array([[0, 0, 1, 1],
            [0, 0, 1, 1]])
     """
-    array = as_float_array("x", x)
+    array = as_scores("x", x)
     form = canonical("norm", norm, _NORMS)
     if np.isnan(array).any():
         raise ValueError(f"x: expected no NaN, got one at {first_index(np.isnan(array))}")
@@ -98,7 +102,9 @@ def magnitude_mask(
     mask = mask.reshape(scores.shape) if where is None else np.moveaxis(mask, -1, where)
     if block is not None:
         mask = mask.repeat(rows, axis=-2).repeat(columns, axis=-1)
-    return np.ascontiguousarray(mask)
+    if out is not None:
+        check_out(out, array.shape, np.dtype(np.bool_))
+    return deliver(np.ascontiguousarray(mask).reshape(array.shape), out)
 
 
 def _count(density: Any, keep: SupportsIndex | None, length: int) -> int:
@@ -129,12 +135,11 @@ def _block(block: Any, shape: tuple[int, ...]) -> tuple[int, int]:
 
 def _block_norms(magnitudes: Array, rows: int, columns: int, norm: str) -> Array:
     *lead, height, width = magnitudes.shape
-    blocks = magnitudes.astype(np.float64).reshape(
-        *lead, height // rows, rows, width // columns, columns
-    )
+    blocks = magnitudes.reshape(*lead, height // rows, rows, width // columns, columns)
     if not magnitudes.size:
         return np.asarray(blocks.sum(axis=(-3, -1)))
     with _core.NearestEnvironment(), np.errstate(all="ignore"):
+        blocks = blocks.astype(np.float64)
         finite = np.where(np.isfinite(blocks), blocks, 0)
         # Scaled so that no sum overflows; a power of two rounds nothing but what underflows.
         scaled = np.ldexp(blocks, -int(np.frexp(finite.max())[1]))
@@ -147,7 +152,8 @@ def _largest(scores: Array, count: int) -> npt.NDArray[np.bool_]:
     """Return the mask of the `count` largest along the last axis, ties to the lowest index."""
     if count == 0 or scores.size == 0:
         return np.zeros(scores.shape, bool)
-    least = np.partition(scores, scores.shape[-1] - count, axis=-1)[..., -count, None]
-    above, ties = scores > least, scores == least
+    with _core.NearestEnvironment():
+        least = np.partition(scores, scores.shape[-1] - count, axis=-1)[..., -count, None]
+        above, ties = scores > least, scores == least
     missing = count - above.sum(axis=-1, keepdims=True)
     return np.asarray(above | (ties & (ties.cumsum(axis=-1) <= missing)))

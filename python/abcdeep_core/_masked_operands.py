@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from ._arrays import Array, as_array, first_index
 
 
@@ -46,6 +47,7 @@ def _masked(name: str, operand: Array, mask: Any) -> Array:
             f"got {kept.shape}"
         ) from None
     zero = np.zeros((), operand.dtype)
-    if operand.dtype.kind == "f":
+    if operand.dtype.kind != "f":
+        return np.where(kept, operand, zero)
+    with _core.NearestEnvironment():
         return np.where(kept, operand + zero, -zero)
-    return np.where(kept, operand, zero)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from . import _core
 from ._arrays import NARROW_INTEGERS, Array, as_array, as_float_array, first_index
 from ._format_base import integer
+from ._hadamard import check_axis
 from ._names import canonical
 
 LARGEST_GROUP: int = _core.nm_largest_group
@@ -29,8 +30,12 @@ def check_pattern(n: SupportsIndex, m: SupportsIndex) -> tuple[int, int]:
 def as_scores(name: str, x: Any) -> Array:
     """Return `x` as float32 or float64, integers of at most 16 bits widened exactly."""
     array = as_array(name, x)
-    if array.dtype in _INTEGERS:
+    if array.dtype.newbyteorder("=") in _INTEGERS:
         return array.astype(np.float32)
+    if array.dtype.kind in "iu":
+        raise TypeError(
+            f"{name} must hold floats, or integers of at most 16 bits, got {array.dtype}"
+        )
     return as_float_array(name, array)
 
 
@@ -45,12 +50,7 @@ class Groups:
     @classmethod
     def along(cls, shape: tuple[int, ...], axis: SupportsIndex, m: int, remainder: str) -> Groups:
         """Return the groups of an array of this shape, everything checked."""
-        number = integer("axis", axis)
-        if not -len(shape) <= number < len(shape):
-            raise ValueError(
-                f"axis: expected an axis of an array of {len(shape)} dimensions, got {number}"
-            )
-        number %= len(shape)
+        number = check_axis(axis, len(shape))
         if canonical("remainder", remainder, _REMAINDER) == "error" and shape[number] % m:
             raise ValueError(
                 f"x: expected a multiple of m={m} elements along axis {number}, got "
@@ -79,7 +79,7 @@ class Groups:
         )
 
 
-def refuse_nonfinite(x: npt.NDArray[Any]) -> NoReturn:
+def refuse_nonfinite(name: str, x: npt.NDArray[Any]) -> NoReturn:
     """Raise the ValueError for the first element that is not finite."""
     at = first_index(~np.isfinite(x))
-    raise ValueError(f"x: expected finite numbers, got NaN or an infinity at {at}")
+    raise ValueError(f"{name}: expected finite numbers, got NaN or an infinity at {at}")

@@ -65,7 +65,8 @@ def nm_mask(
     Raises
     ------
     TypeError
-        If `x` holds neither floats nor narrow integers, or an argument is of the wrong type.
+        If `x` holds neither floats nor narrow integers, or for "values" has a dtype without zero;
+        an argument is of the wrong type.
     ValueError
         If `x` is not finite, or `n`, `m`, `axis` or a name is out of range; for "indices" if a
         group has no `n` elements to keep.
@@ -98,6 +99,8 @@ def nm_mask(
         _check_every_group_keeps(n, groups, only)
     shape = (*groups.words_shape, n) if kind == "indices" else given.shape
     dtype = {"mask": np.dtype(np.bool_), "values": given.dtype, "indices": np.dtype(np.uint8)}[kind]
+    if kind == "values" and np.zeros((), given.dtype) != 0:
+        raise TypeError(f"x: expected a dtype that has a zero for 'values', got {given.dtype}")
     if out is not None:
         check_out(out, shape, dtype)
     direct = kind == "mask" and out is not None and is_plain(out)
@@ -111,7 +114,7 @@ def nm_mask(
             source.reshape(-1), mask.reshape(-1), *groups.sizes, n, m, only, number
         )
     if flags & _core.nm_not_finite:
-        refuse_nonfinite(scores)
+        refuse_nonfinite("x", scores)
     result: Any = mask
     if kind == "values":
         result = np.where(mask, given, np.zeros((), given.dtype))

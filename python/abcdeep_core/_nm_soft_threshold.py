@@ -8,11 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, as_float_array, first_index
-from ._format_base import integer
+from ._arrays import Array, as_float_array
 from ._hadamard import check_axis
-
-_MOST_GROUP = 64
+from ._nm_groups import check_pattern, refuse_nonfinite
 
 
 def nm_soft_threshold(
@@ -28,7 +26,7 @@ def nm_soft_threshold(
     w : array_like of float
         Finite. float32 and float64 keep their dtype, narrower floats give float32.
     n, m : int
-        At most n of every m elements are kept, 1 <= n <= m <= 64.
+        At most n of every m elements are kept, 1 <= n <= m <= 32.
     axis : int
         Axis along which the groups lie; m divides its length.
 
@@ -61,8 +59,7 @@ def nm_soft_threshold(
     (array([[ 2.,  0.,  0., -1.]], dtype=float32), 2.2)
     """
     array = as_float_array("w", w)
-    group = integer("m", m, 1, _MOST_GROUP)
-    most = integer("n", n, 1, group)
+    most, group = check_pattern(n, m)
     where = check_axis(axis, array.ndim)
     if array.shape[where] % group:
         raise ValueError(
@@ -70,11 +67,9 @@ def nm_soft_threshold(
             f"got {array.shape[where]}"
         )
     if not np.isfinite(array).all():
-        raise ValueError(
-            f"w: expected finite numbers, got another at {first_index(~np.isfinite(array))}"
-        )
+        refuse_nonfinite("w", array)
     lines = np.moveaxis(array, where, -1)
-    groups = np.ascontiguousarray(lines).reshape(*lines.shape[:-1], -1, group)
+    groups = np.ascontiguousarray(lines).reshape(*lines.shape[:-1], lines.shape[-1] // group, group)
     with _core.NearestEnvironment(), np.errstate(all="ignore"):
         magnitudes = np.abs(groups)
         threshold = np.zeros((), array.dtype)

@@ -156,7 +156,7 @@ def nm_unbiased(
             *groups.sizes, n, m, bits, two_draws, *address, words, number,
         )  # fmt: skip
     if flags & _core.nm_not_finite:
-        refuse_nonfinite(array)
+        refuse_nonfinite("x", array)
     if flags & _core.nm_too_wide:
         raise ValueError(
             "x: expected no element below 2^-1000 times the largest of its group for "

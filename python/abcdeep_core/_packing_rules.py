@@ -125,14 +125,17 @@ _BY_DTYPE = {rule.dtype: rule for rule in RULES.values()}
 
 def rule_of(name: str, dtype: Any) -> PackingRule:
     """Return the rule of a dtype or its name, or raise an error that names the argument."""
-    if isinstance(dtype, str):
-        if dtype not in RULES:
-            raise ValueError(f"unknown {name} {dtype!r}; {nearest(dtype, RULES)}")
+    if isinstance(dtype, str) and dtype in RULES:
         return RULES[dtype]
     try:
-        return _BY_DTYPE[np.dtype(dtype).newbyteorder("=")]
-    except (KeyError, TypeError):
-        raise TypeError(f"{name} must be one of {', '.join(RULES)}, got {dtype}") from None
+        wanted = np.dtype(dtype)
+    except TypeError:
+        if isinstance(dtype, str):
+            raise ValueError(f"unknown {name} {dtype!r}; {nearest(dtype, RULES)}") from None
+        raise TypeError(f"{name} must be one of {', '.join(RULES)}, got {dtype!r}") from None
+    if wanted.newbyteorder("=") not in _BY_DTYPE:
+        raise TypeError(f"{name} must be one of {', '.join(RULES)}, got {wanted}")
+    return _BY_DTYPE[wanted.newbyteorder("=")]
 
 
 def check_convention(convention: str) -> str:

@@ -11,17 +11,14 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import (
-    NARROW_INTEGERS,
     Array,
-    as_array,
-    as_float_array,
     check_out,
     deliver,
-    first_index,
     is_plain,
 )
-from ._format_base import boolean, integer
+from ._format_base import boolean
 from ._names import canonical
+from ._nm_groups import as_scores, check_pattern, refuse_nonfinite
 from ._threads import check_threads
 from .transposable_certificate import TransposableCertificate, certify
 
@@ -135,9 +132,8 @@ def transposable_mask(
     >>> int(certificate.gap.max())
     0
     """
-    array = _weights(w)
-    size = integer("m", m, 1, LARGEST_BLOCK)
-    kept = integer("n", n, 1, size)
+    array = as_scores("w", w)
+    kept, size = check_pattern(n, m)
     name = canonical("method", method, _METHODS)
     if boolean("return_certificate", return_certificate) and name != "exact":
         raise ValueError(f"return_certificate: expected method 'exact', got {name!r}")
@@ -154,18 +150,9 @@ def transposable_mask(
     blocks = (*array.shape[:-2], array.shape[-2] // size, array.shape[-1] // size)
     duals = [np.zeros((*blocks, size), np.int64) for _ in range(2 if return_certificate else 0)]
     if array.size and not _fill(source, target, duals, kept, size, name, count):
-        where = first_index(~np.isfinite(array))
-        raise ValueError(f"w: expected finite numbers, got NaN or infinity first at index {where}")
+        refuse_nonfinite("w", array)
     mask = deliver(target, out)
     return (mask, certify(source, target, kept, *duals)) if return_certificate else mask
-
-
-def _weights(w: npt.ArrayLike) -> Array:
-    array = as_array("w", w)
-    small = array.dtype.kind in "iu" and array.dtype.itemsize <= 2
-    if small or array.dtype in NARROW_INTEGERS:
-        return array.astype(np.float32)
-    return as_float_array("w", array)
 
 
 def _fill(

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from ._arrays import Array, as_array
 
 WEIGHT_BITS = 40
@@ -134,11 +135,12 @@ def in_blocks(x: Array, m: int) -> Array:
 def certify(w: Array, mask: Array, n: int, u: Array, v: Array) -> TransposableCertificate:
     """Return the certificate of a mask by the dual variables of its blocks."""
     m = u.shape[-1]
-    magnitudes = np.abs(in_blocks(w, m).astype(np.float64))
-    largest = magnitudes.max(axis=(-2, -1), initial=0.0)
-    exponents = np.where(largest > 0, np.frexp(largest)[1] - 1, 0)
-    shifts = (WEIGHT_BITS - exponents)[..., None, None]
-    weights = np.floor(np.ldexp(magnitudes, shifts.astype(np.int32))).astype(np.int64)
+    with _core.NearestEnvironment():
+        magnitudes = np.abs(in_blocks(w, m).astype(np.float64))
+        largest = magnitudes.max(axis=(-2, -1), initial=0.0)
+        exponents = np.where(largest > 0, np.frexp(largest)[1] - 1, 0)
+        shifts = (WEIGHT_BITS - exponents)[..., None, None]
+        weights = np.floor(np.ldexp(magnitudes, shifts.astype(np.int32))).astype(np.int64)
     kept = np.where(in_blocks(mask, m), weights, 0).sum(axis=(-2, -1))
     above = np.maximum(weights - u[..., :, None] - v[..., None, :], 0).sum(axis=(-2, -1))
     bound = n * (u.sum(axis=-1) + v.sum(axis=-1)) + above

@@ -46,7 +46,9 @@ def nm_arithmetic(
         `UnbiasedMask`, exact or by the approximation for 2:4, or `MagnitudeMask`, which is biased.
         None leaves the output gradient as it is.
     every : int
-        Training steps between two choices of the weights' masks.
+        Training steps between two choices of the weights' masks. Where the gradient products start
+        from original operands, the input gradient counts its own: a training forward pass without
+        its backward pass would let the two masks drift apart.
     method : {"exact", "heavy_first", "light_first"}
         Of the transposable masks.
     base : Arithmetic, optional
@@ -65,8 +67,8 @@ def nm_arithmetic(
     ------
     TypeError, ValueError
         As `MagnitudeMask`, `TransposableMask` and `UnbiasedMask`; another `weight` or `gradient`;
-        a `base` that rotates an operand which is to be sparse, or whose gradient products start
-        from original operands when the mask is not transposable.
+        a `base` that rotates an operand which is to be sparse, has a mask on the weight already, or
+        whose gradient products start from original operands when the mask is not transposable.
 
     Notes
     -----
@@ -96,13 +98,13 @@ def nm_arithmetic(
             products.append("input_gradient")
         for name in products:
             gemm: GemmArithmetic = getattr(base, name)
-            _refuse_rotation(f"base.{name}.b_quantizer", gemm.b_quantizer)
+            _refuse(f"base.{name}.b_quantizer", gemm.b_quantizer, masks=True)
             mask = _weight_mask(weight, n, m, every, method, gemm.b_quantizer)
             changes[name] = dataclasses.replace(gemm, b_quantizer=mask)
     if gradient is not None:
         names.append(f"{n}:{m} gradients ({gradient})")
         gemm = base.weight_gradient
-        _refuse_rotation("base.weight_gradient.b_quantizer", gemm.b_quantizer)
+        _refuse("base.weight_gradient.b_quantizer", gemm.b_quantizer, masks=False)
         members = [_gradient_mask(gradient, n, m), gemm.b_quantizer]
         chain = members[0] if members[1] is None else QuantizerChain(members)
         changes["weight_gradient"] = dataclasses.replace(gemm, b_quantizer=chain)
@@ -134,8 +136,16 @@ def _gradient_mask(kind: str, n: int, m: int) -> UnbiasedMask | MagnitudeMask:
     raise ValueError(f"gradient: expected unbiased, approx, magnitude or None, got {kind!r}")
 
 
-def _refuse_rotation(name: str, quantizer: QuantizerLike) -> None:
-    if isinstance(quantizer, BlockQuantizer) and quantizer.rotation is not None:
+def _refuse(name: str, quantizer: QuantizerLike, masks: bool) -> None:
+    """Raise where a rotation is in what a mask is added to, or, if `masks`, another mask is."""
+    if isinstance(quantizer, QuantizerChain):
+        for member in quantizer.members:
+            _refuse(name, member, masks)
+    elif isinstance(quantizer, MagnitudeMask):
+        if masks:
+            raise ValueError(f"{name}: expected no mask beside that of nm_arithmetic, got another")
+        _refuse(name, quantizer.quantizer, masks)
+    elif isinstance(quantizer, BlockQuantizer) and quantizer.rotation is not None:
         raise ValueError(
             f"{name}: expected no rotation, which would fill the zeros of a mask, got"
             f" rotation={quantizer.rotation}"

@@ -201,6 +201,8 @@ class UnbiasedMask:
     ------
     TypeError, ValueError
         As `ab.nm_unbiased`.
+    FloatingPointError
+        When called, if a survivor is scaled beyond the largest number: the training has diverged.
 
     Notes
     -----
@@ -223,7 +225,7 @@ class UnbiasedMask:
     needs = ("axis",)
 
     def __post_init__(self) -> None:
-        self(_probe(self.m), seed=0)
+        self._estimate(_probe(self.m), -1, seed=0)
 
     def __call__(
         self,
@@ -236,19 +238,25 @@ class UnbiasedMask:
         axis: int = -1,
     ) -> FloatArray:
         """Return the scaled survivors, zeros elsewhere, in the shape of x."""
-        pruned = ab.nm_unbiased(
+        try:
+            return self._estimate(x, axis, seed=seed, stream=stream, call=call)
+        except ValueError as error:
+            if seed is None or not np.isfinite(x).all():
+                raise
+            # All else has been checked: a survivor is too large for its probability.
+            raise FloatingPointError(f"expected a gradient that can be scaled: {error}") from error
+
+    def _estimate(self, x: FloatArray, axis: int, **words: Any) -> FloatArray:
+        pruned: FloatArray = ab.nm_unbiased(
             x,
             self.n,
             self.m,
             axis,
-            seed=seed,
-            stream=stream,
-            call=call,
             method=self.method,
             probability_bits=self.probability_bits,
             remainder="pad",
+            **words,
         )
-        assert isinstance(pruned, np.ndarray)  # nothing else was asked for
         return pruned
 
 
@@ -268,7 +276,7 @@ class QuantizerChain:
     Raises
     ------
     TypeError, ValueError
-        What is not a quantiser, more than 256.
+        What is not a quantiser, more than 256, a rotation that is not the first.
 
     Examples
     --------
@@ -290,6 +298,13 @@ class QuantizerChain:
             elif quantizer is not None:
                 members.append(quantizer)
         integer("quantizers: their number", len(members), 0, _LARGEST_CHAIN)
+        # The operands of a product are rotated alike only if their signs are of the same stream.
+        for index, member in enumerate(members):
+            if index and getattr(member, "rotation", None) is not None:
+                raise ValueError(
+                    f"quantizers: expected a rotation as the first one only, got it as number"
+                    f" {index + 1}"
+                )
         object.__setattr__(self, "quantizers", tuple(members))
 
     @property
