@@ -236,3 +236,26 @@ def test_a_gradient_that_overflows_when_scaled_is_a_divergence():
     huge = np.full((4, 8), 2e38, np.float32)
     with pytest.raises(FloatingPointError, match="expected results within float32"):
         nn.UnbiasedMask(1, 4)(huge, seed=0)
+
+
+def test_masked_decay_is_a_term_of_the_gradient_of_what_is_not_kept():
+    arithmetic = nn.nm_arithmetic(2, 4, gradient=None, seed=0)
+    dense = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 3), seed=3)
+    models = [dense.with_arithmetic(arithmetic) for _ in range(2)]
+    data = blobs(32, 0)
+    options = {"optimizer": nn.sgd(0.1, momentum=0.0), "epochs": 1, "batch_size": 32, "seed": 0}
+    layers = [[layer for layer in m.leaves() if isinstance(layer, nn.GemmLayer)] for m in models]
+    before = [layer.weight.value.copy() for layer in layers[0]]
+    nn.train(models[0], data, **options)
+    nn.train(models[1], data, before_update=nn.MaskedDecay(0.25), **options)
+    masks = nn.weight_masks(models[0])
+    assert any(mask is not None for mask in masks)
+    for mask, old, plain, decayed in zip(masks, before, *layers, strict=True):
+        gradient = plain.weight.gradient
+        if mask is not None:
+            gradient = gradient + np.float32(0.25) * np.where(mask, np.float32(0), old)
+            assert (gradient != plain.weight.gradient).any()
+        assert same_bits(decayed.weight.gradient, gradient)
+    for rate in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="rate: expected a finite number"):
+            nn.MaskedDecay(rate)

@@ -1,5 +1,6 @@
 """Small NumPy training loops in which every matrix product has an arithmetic."""
 
+from ._weight_masks import MaskedDecay, weight_masks
 from .arithmetic import (
     Arithmetic,
     GemmArithmetic,
@@ -47,7 +48,6 @@ from .sparsity import (
     QuantizerChain,
     TransposableMask,
     UnbiasedMask,
-    weight_masks,
 )
 from .training import Evaluation, History, evaluate, train
 
@@ -69,6 +69,7 @@ __all__ = [
     "Linear",
     "LuqQuantizer",
     "MagnitudeMask",
+    "MaskedDecay",
     "MaxPool2d",
     "OperandContext",
     "Optimizer",

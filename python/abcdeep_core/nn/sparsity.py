@@ -12,8 +12,6 @@ import numpy.typing as npt
 import abcdeep_core as ab
 
 from .._format_base import integer
-from .layers import Layer
-from .linear import FORWARD, GemmLayer
 from .operand import (
     FloatArray,
     OperandContext,
@@ -335,47 +333,6 @@ class QuantizerChain:
             context = OperandContext(axis, training, state.setdefault(index, {}))
             result = run_quantizer(f"quantizers[{index}]", quantizer, given, words, context)
         return result
-
-
-def weight_masks(model: Layer) -> list[Mask | None]:
-    """Return the mask of each weight in the forward product of the latest training step.
-
-    Parameters
-    ----------
-    model : Layer
-
-    Returns
-    -------
-    list of (ndarray of bool, or None)
-        One for each layer with a matrix product, in their order; in the shape of the weight. None
-        where the weight is dense, or has not been trained with its arithmetic.
-
-    Raises
-    ------
-    AttributeError
-        Something that is not a layer.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import abcdeep_core as ab
-    >>> model = ab.nn.Sequential(ab.nn.Linear(8, 4), ab.nn.ReLU(), ab.nn.Linear(4, 3), seed=0)
-    >>> model.set_arithmetic(ab.nn.nm_arithmetic(2, 4, seed=0))
-    >>> _ = model.forward(np.ones((1, 8), np.float32), training=True)
-    >>> [None if mask is None else float(mask.mean()) for mask in ab.nn.weight_masks(model)]
-    [0.5, None]
-    """
-    layers = [layer for layer in model.leaves() if isinstance(layer, GemmLayer)]
-    return [_find_mask(layer.quantizer_states.get((FORWARD, 1), {})) for layer in layers]
-
-
-def _find_mask(state: dict[Any, Any]) -> Mask | None:
-    """Return the mask in the state of a quantiser or of a chain's members."""
-    if "mask" in state:
-        mask: Mask | None = state["mask"]
-        return mask
-    found = [_find_mask(inner) for inner in state.values() if isinstance(inner, dict)]
-    return next((mask for mask in found if mask is not None), None)
 
 
 def _probe(m: int) -> FloatArray:

@@ -73,6 +73,7 @@ def train(
     batch_size: int,
     seed: int,
     schedule: Schedule | None = None,
+    before_update: Callable[[Layer], object] | None = None,
     validation: Data | None = None,
     progress: bool | None = None,
 ) -> History:
@@ -97,6 +98,9 @@ def train(
         Of the order of the samples.
     schedule : callable, optional
         (step, steps) to the factor of the learning rate, such as `cosine_schedule`; None is 1.
+    before_update : callable, optional
+        Called with the model after each backward pass, before the optimiser: it may change
+        gradients, as `MaskedDecay` does.
     validation : pair of ndarray, optional
         Evaluated after each epoch.
     progress : bool, optional
@@ -152,6 +156,8 @@ def train(
                         if not math.isfinite(loss):
                             raise FloatingPointError(f"loss: expected a finite number, got {loss}")
                         model.backward(g)
+                        if before_update is not None:
+                            before_update(model)
                         factor = 1.0 if schedule is None else schedule(state.step, steps)
                         optimizer.update(parameters, state, factor)
                     if not all(np.isfinite(parameter.value).all() for parameter in parameters):
