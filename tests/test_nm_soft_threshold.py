@@ -96,7 +96,7 @@ ERRORS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("error", "message", "change"), ERRORS, ids=str)
+@pytest.mark.parametrize(("error", "message", "change"), ERRORS)
 def test_errors(error, message, change):
     arguments: dict[str, Any] = {"w": W, **change}
     with pytest.raises(error, match=message):

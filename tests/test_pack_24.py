@@ -234,7 +234,7 @@ ERRORS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("error", "message", "change"), ERRORS, ids=str)
+@pytest.mark.parametrize(("error", "message", "change"), ERRORS)
 def test_errors(error, message, change):
     arguments: dict[str, Any] = {"x": X, **change}
     with pytest.raises(error, match=message):

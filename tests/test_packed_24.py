@@ -165,7 +165,7 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "message", "change"), FIELDS, ids=str)
+@pytest.mark.parametrize(("error", "message", "change"), FIELDS)
 def test_fields_are_checked(error, message, change):
     fields: dict[str, Any] = {"values": VALUES, "metadata": METADATA, **change}
     with pytest.raises(error, match=message):

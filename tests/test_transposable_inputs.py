@@ -240,7 +240,7 @@ ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "message", "change"), ERRORS, ids=str)
+@pytest.mark.parametrize(("error", "message", "change"), ERRORS)
 def test_errors(error, message, change):
     arguments: dict[str, Any] = {"w": W, "n": 2, "m": 4, **change}
     with pytest.raises(error, match=message):
