@@ -72,11 +72,12 @@ class MaskedDecay:
     --------
     >>> import numpy as np
     >>> import abcdeep_core as ab
-    >>> layer = ab.nn.Linear(4, 1, arithmetic=ab.nn.nm_arithmetic(2, 4, weight="magnitude", seed=0))
-    >>> layer.weight.value = np.float32([[4], [1], [-2], [3]])
-    >>> _ = layer.forward(np.ones((1, 4), np.float32), training=True)
-    >>> ab.nn.MaskedDecay(0.5)(layer)
-    >>> layer.weight.gradient.ravel()
+    >>> model = ab.nn.Sequential(ab.nn.Linear(4, 1), seed=0)
+    >>> model.set_arithmetic(ab.nn.nm_arithmetic(2, 4, weight="magnitude", seed=0))
+    >>> model.layers[0].weight.value = np.float32([[4], [1], [-2], [3]])
+    >>> _ = model.forward(np.ones((1, 4), np.float32), training=True)
+    >>> ab.nn.MaskedDecay(0.5)(model)
+    >>> model.layers[0].weight.gradient.ravel()
     array([ 0. ,  0.5, -1. ,  0. ], dtype=float32)
     """
 
