@@ -40,7 +40,6 @@ bool transposable(AnyIn x, ArrayOut<std::uint8_t, 2> out, int n, int m, int meth
 }  // namespace
 
 void bind_transposable(nb::module_& m) {
-    m.attr("transposable_largest_size") = transposable_largest_size;
     m.def("transposable", &transposable, "x"_a.noconvert(), "out"_a.noconvert(), "n"_a, "m"_a,
           "method"_a, "search"_a, "u"_a.none(), "v"_a.none(), "threads"_a);
 }

@@ -831,6 +831,4 @@ def random_lanes(seed: int, stream: int, call: int, bits: int, start: int, out: 
 @overload
 def random_lanes(seed: int, stream: int, call: int, bits: int, start: int, out: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')], threads: int) -> None: ...
 
-transposable_largest_size: int = 32
-
 def transposable(x: Annotated[NDArray, dict(device='cpu', writable=False)], out: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu')], n: int, m: int, method: int, search: bool, u: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu')] | None, v: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu')] | None, threads: int) -> bool: ...

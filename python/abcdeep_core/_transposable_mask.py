@@ -22,8 +22,6 @@ from ._nm_groups import as_scores, check_pattern, refuse_nonfinite
 from ._threads import check_threads
 from .transposable_certificate import TransposableCertificate, certify
 
-LARGEST_BLOCK = _core.transposable_largest_size
-
 _METHODS: Mapping[str, str] = MappingProxyType(
     {name: name for name in ("exact", "heavy_first", "light_first")}
 )
