@@ -12,8 +12,6 @@ namespace {
 
 // Columns are fastest in long pieces of rows.
 constexpr std::int64_t elements_per_piece = 1 << 15, elements_per_column_piece = 1 << 17;
-constexpr std::size_t streamed_bytes = std::size_t(4) << 20;
-
 // fl32(1 / sqrt(size)) of a power of two, in whatever rounding mode the caller left.
 float inverse_root(std::int64_t size) {
     const int exponent = std::countr_zero(std::uint64_t(size)), odd = exponent % 2;

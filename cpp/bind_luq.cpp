@@ -14,9 +14,6 @@ namespace {
 
 constexpr std::int64_t elements_per_piece = 1 << 15;
 
-// Results of at least this size leave every cache before they could be read again.
-constexpr std::size_t streamed_bytes = std::size_t(4) << 20;
-
 using Words = std::optional<ArrayIn<std::uint32_t>>;
 using WordRule = std::pair<std::uint32_t, std::uint32_t>;
 

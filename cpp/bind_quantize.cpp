@@ -16,9 +16,6 @@ constexpr std::int64_t elements_per_piece = 1 << 15;
 using AnyContiguous = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Words = std::optional<ArrayIn<std::uint32_t>>;
 
-// Results of at least this size leave every cache before they could be read again.
-constexpr std::size_t streamed_bytes = std::size_t(4) << 20;
-
 template <class Job>
 unsigned run(const Job& job, std::int64_t size, int threads,
              unsigned (*kernel)(const Job&, std::int64_t, std::int64_t)) {

@@ -104,7 +104,7 @@ static inline void scale_to_largest(const V (&x)[P], V (&m)[P]) {
         factor = select(largest > high, V{} + power(-lift), factor);
     }
     const U exponent = bits_as<U>(largest * factor) & (Element<U>(2 * bias + 1) << fraction);
-    const V scale = bits_as<V>(U{} + (Element<U>(2 * bias) << fraction) - exponent);
+    const V scale = bits_as<V>((Element<U>(2 * bias) << fraction) - exponent);
 #pragma GCC unroll 8
     for (int i = 0; i < P; ++i) {
         m[i] = x[i] * factor * scale;

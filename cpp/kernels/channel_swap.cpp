@@ -3,42 +3,18 @@
 
 #include <algorithm>
 
+#include "double_lanes.hpp"
 #include "kernels.hpp"
-#include "simd.hpp"
 
 namespace abcdeep::ABCDEEP_ISA_NAMESPACE {
 
 namespace {
 
-using V = Vector<double>;
+using V = DoubleLanes;
 
 constexpr int width = lanes<V>;
 constexpr int tile_rows = 4, tile_vectors = 3;
 constexpr std::int64_t row_tile = 256;
-
-static inline V larger(V x, V y) {
-#if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
-    return V(_mm512_max_pd(__m512d(x), __m512d(y)));
-#elif defined(__AVX2__) && ABCDEEP_VECTOR_BYTES == 32
-    return V(_mm256_max_pd(__m256d(x), __m256d(y)));
-#elif defined(__SSE2__) && ABCDEEP_VECTOR_BYTES == 16
-    return V(_mm_max_pd(__m128d(x), __m128d(y)));
-#else
-    return select(x > y, x, y);
-#endif
-}
-
-static inline V smaller(V x, V y) {
-#if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
-    return V(_mm512_min_pd(__m512d(x), __m512d(y)));
-#elif defined(__AVX2__) && ABCDEEP_VECTOR_BYTES == 32
-    return V(_mm256_min_pd(__m256d(x), __m256d(y)));
-#elif defined(__SSE2__) && ABCDEEP_VECTOR_BYTES == 16
-    return V(_mm_min_pd(__m128d(x), __m128d(y)));
-#else
-    return select(x < y, x, y);
-#endif
-}
 
 // out += the sums of a tile of places and channels over `rows` rows. Like a product of matrices
 // with a maximum in place of the multiplication.

@@ -69,7 +69,7 @@ template <class X, class E, int P>
     constexpr int bits = sizeof(E) == 4 ? 16 : 30;
     constexpr E whole = E(1 << bits), unit = 1 / whole;
     ResultTile<E, P> tile;
-    Found<Vector<E>> found;
+    Found<V> found;
     const bool with_probabilities = job.probabilities != nullptr;
     const auto step = [&](std::int64_t at, const Strides& s, int count,
                           const std::uint32_t* words) {

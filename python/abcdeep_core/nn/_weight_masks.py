@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .layers import Layer
-from .linear import FORWARD, GemmLayer
+from .linear import FORWARD, gemm_layers
 from .sparsity import Mask
 
 
@@ -41,8 +41,9 @@ def weight_masks(model: Layer) -> list[Mask | None]:
     >>> [None if mask is None else float(mask.mean()) for mask in ab.nn.weight_masks(model)]
     [0.5, None]
     """
-    layers = [layer for layer in model.leaves() if isinstance(layer, GemmLayer)]
-    return [_find_mask(layer.quantizer_states.get((FORWARD, 1), {})) for layer in layers]
+    return [
+        _find_mask(layer.quantizer_states.get((FORWARD, 1), {})) for layer in gemm_layers(model)
+    ]
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ class MaskedDecay:
 
     def __call__(self, model: Layer, /) -> None:
         """Add the decay to the gradients of the masked weights of `model`."""
-        layers = [layer for layer in model.leaves() if isinstance(layer, GemmLayer)]
-        for layer, mask in zip(layers, weight_masks(model), strict=True):
+        for layer, mask in zip(gemm_layers(model), weight_masks(model), strict=True):
             if mask is not None:
                 weight = layer.weight
                 unused = np.where(mask, weight.value.dtype.type(0), weight.value)

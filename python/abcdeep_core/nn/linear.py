@@ -242,3 +242,8 @@ class Linear(GemmLayer):
         a, b = self._quantize_operands(WEIGHT, (rows, g), (0, 0), call)
         transposed = ScaledArray(a.values.T, a.scale)
         return self.arithmetic.weight_gradient.matmul(transposed, b, self._random(WEIGHT, call))[0]
+
+
+def gemm_layers(model: Layer) -> list[GemmLayer]:
+    """Return the layers of a model that have matrix products, in their order."""
+    return [layer for layer in model.leaves() if isinstance(layer, GemmLayer)]

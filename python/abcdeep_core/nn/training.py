@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .arithmetic import EventsChoice
 from .layers import Layer
-from .linear import GemmLayer
+from .linear import gemm_layers
 from .loss import softmax_cross_entropy
 from .operand import FloatArray
 from .optimizer import Optimizer
@@ -223,7 +223,7 @@ def evaluate(
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     if events not in (True, False, "overflow"):
         raise ValueError(f'events: expected True, False or "overflow", got {events!r}')
-    layers = [layer for layer in model.leaves() if isinstance(layer, GemmLayer)]
+    layers = gemm_layers(model)
     for layer in layers:
         layer.evaluation_calls, layer.events, layer.count_events = 0, None, events
     loss_sum, correct = 0.0, 0
