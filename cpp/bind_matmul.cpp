@@ -369,6 +369,9 @@ void bind_matmul(nb::module_& m) {
     f.def_rw("b_is_masked", &FloatDatapath::b_is_masked);
     nb::class_<IntegerDatapath> i(m, "IntegerDatapath");
     bind_common_fields<IntegerDatapath>(i);
+    i.def_rw("node", &IntegerDatapath::node).def_rw("output", &IntegerDatapath::output);
+    i.def_rw("tree", &IntegerDatapath::tree).def_rw("node_exact", &IntegerDatapath::node_exact);
+    i.def_rw("output_exact", &IntegerDatapath::output_exact);
     m.def("summarise", &summarise, "x"_a.noconvert(), "offsets"_a.noconvert(), "row_stride"_a,
           "column_stride"_a, "rows"_a, "columns"_a, "threads"_a);
     nb::class_<FloatTile> t(m, "FloatTile");

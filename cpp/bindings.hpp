@@ -27,6 +27,7 @@ using AnyOut = nb::ndarray<nb::c_contig, nb::device::cpu>;
 // Results of at least this size leave every cache before they could be read again.
 inline constexpr std::size_t streamed_bytes = std::size_t(4) << 20;
 
+void bind_accumulator_widths(nb::module_& m);
 void bind_float_environment(nb::module_& m);
 void bind_blocks(nb::module_& m);
 void bind_gradient(nb::module_& m);

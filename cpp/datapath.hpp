@@ -34,11 +34,14 @@ struct FloatDatapath {
 
 struct IntegerDatapath {
     bool product_exact = true;
-    FixedQuantizer product, accumulator, merge;
+    FixedQuantizer product, accumulator, merge, node, output;
     std::int64_t group = 1;
     std::int64_t chunk = 0;
     Merge merge_kind = Merge::quantized;
     MergeOrder merge_order = MergeOrder::forward;
+    bool tree = false;         // the terms of a group are added by halves
+    bool node_exact = true;    // of a tree's leaves and inner sums; of the sum of an exact group
+    bool output_exact = true;  // the result is not rounded once more
     static constexpr bool exact_chunks = false;
 };
 

@@ -32,6 +32,9 @@
 // transposable_24, transposable_mask: blocks [begin, end) (transposable.hpp); what went wrong.
 // pack_24, unpack_24: rows [begin, end) of 2:4 sparse matrices (pack_24.hpp); what went wrong.
 // swap_gains:    kept magnitude that exchanging channels gains (channel_swap.hpp).
+// accumulator_widths, accumulator_widths64: one rectangle of outputs (accumulator_widths.hpp), with
+//                exact sums of 32 and of 64 bits.
+// exponent_spans: rows [begin, end) of exponent_spans.hpp.
 // clang-format off
 #define ABCDEEP_KERNELS(KERNEL)                                                                      \
     KERNEL(void, philox_blocks, (const std::uint32_t* counters, const std::uint32_t* keys,           \
@@ -88,7 +91,12 @@
                                          std::int64_t end))                                          \
     KERNEL(unsigned, pack_24, (const PackJob& job, std::int64_t begin, std::int64_t end))            \
     KERNEL(unsigned, unpack_24, (const PackJob& job, std::int64_t begin, std::int64_t end))          \
-    KERNEL(void, swap_gains, (const SwapJob& job, std::int64_t begin, std::int64_t end))
+    KERNEL(void, swap_gains, (const SwapJob& job, std::int64_t begin, std::int64_t end))             \
+    KERNEL(void, accumulator_widths, (const IntegerJob& job, const WidthJob& widths,                 \
+                                      const Block& block, WidthTotals& totals))                      \
+    KERNEL(void, accumulator_widths64, (const IntegerJob& job, const WidthJob& widths,               \
+                                        const Block& block, WidthTotals& totals))                    \
+    KERNEL(void, exponent_spans, (const SpanJob& job, std::int64_t begin, std::int64_t end))
 // clang-format on
 
 namespace abcdeep {
@@ -98,8 +106,11 @@ struct HadamardJob;
 struct LuqJob;
 struct NmJob;
 struct PackJob;
+struct SpanJob;
 struct SwapJob;
 struct TransposableJob;
+struct WidthJob;
+struct WidthTotals;
 
 struct Kernels {
 #define KERNEL(result, name, arguments) result(*name) arguments;

@@ -13,6 +13,7 @@ NB_MODULE(_core, m) {
             throw nb::python_error();
         }
     });
+    abcdeep::bind_accumulator_widths(m);
     abcdeep::bind_float_environment(m);
     abcdeep::bind_blocks(m);
     abcdeep::bind_gradient(m);

@@ -1,0 +1,10 @@
+// Widths of accumulators.
+#include "accumulator_widths.hpp"
+
+#include "kernels.hpp"
+
+namespace abcdeep::ABCDEEP_ISA_NAMESPACE {
+
+void accumulator_widths64(const IntegerJob&, const WidthJob&, const Block&, WidthTotals&) {}
+
+}  // namespace abcdeep::ABCDEEP_ISA_NAMESPACE
