@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._accumulator_widths import AccumulatorWidths, accumulator_widths
 from ._backward import matmul_backward
 from ._bias_report import BiasReport, bias_report
 from ._blocks import decode_blocks, encode_blocks, quantize_blocks
@@ -51,6 +52,7 @@ from .transposable_certificate import TransposableCertificate
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccumulatorWidths",
     "BiasReport",
     "BlockArray",
     "BlockFormat",
@@ -66,6 +68,7 @@ __all__ = [
     "Quantizer",
     "TransposableCertificate",
     "__version__",
+    "accumulator_widths",
     "bias_report",
     "block_formats",
     "channel_permutation",
