@@ -163,16 +163,16 @@ def _type_rows(args: argparse.Namespace, bias: tuple[int, int], bits: int) -> It
     closed = ab.data_type_width(args.k, args.x, args.w, bias=bias, closed_form=True)
     yield _Row(
         "data type, closed form", f"1 + ceil(log2(K 2^(N+W-1-s){plus} + 1))", closed,
-        "the same; up to 1 bit more than needed",
+        "the same; may be 1 bit too wide",
     )  # fmt: skip
     (x_bits, x_signed), (w_bits, w_signed) = type_of_range(args.x), type_of_range(args.w)
     growth = (args.k - 1).bit_length() + (args.bias is not None)
     without_bias = x_bits + w_bits + growth - 1
-    if args.bias is None or args.bias <= without_bias:
+    if args.bias is None or (args.bias <= without_bias and (x_signed or w_signed)):
         kind = "signed" if x_signed or w_signed else "unsigned"
         yield _Row(
             "fixed point (hls4ml)", f"N + W + ceil(log2 K){' + 1' if args.bias else ''}, {kind}",
-            x_bits + w_bits + growth, "the same; more than needed",
+            x_bits + w_bits + growth, "the same; may be too wide",
         )  # fmt: skip
 
 

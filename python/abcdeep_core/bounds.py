@@ -129,7 +129,7 @@ class AccumulatorBounds:
     >>> import abcdeep_core as ab
     >>> bounds = ab.accumulator_bounds(np.int8([[12], [10], [-10], [10]]), "s8")
     >>> bounds.width("sign_split"), bounds.widths
-    (14, {'data_type': 17, 'l1': 14, 'sign_split': 14, 'input_ranges': 14})
+    (14, {'data_type': 18, 'l1': 14, 'sign_split': 14, 'input_ranges': 14})
     """
 
     terms: int
@@ -283,7 +283,7 @@ def accumulator_bounds(
     >>> bounds.sign_split.widths.tolist()
     [21, 21, 21]
     >>> ab.accumulator_bounds(w, "u8", input_ranges=(0, np.arange(1024) % 16)).input_ranges.width
-    17
+    16
     """
     weights = weight_matrix(w)
     terms, channels = weights.shape

@@ -43,8 +43,8 @@ def data_type_width(
         The published formula P = ceil(t + log2(1 + 2^-t) + 1), t = log2 K + N + W - 1 - s_x, of an
         input of N bits (s_x = 1 if signed, else 0) and a signed weight of W bits: the narrowest
         types that hold `x` and `w`. It is the integer form with 2^N or 2^(N-1) and 2^(W-1) for the
-        magnitudes, and up to 1 bit wider for an unsigned input. The largest magnitude of `bias`
-        is added to 2^t.
+        magnitudes: of whole types the same for a signed input, and up to 1 bit wider for an
+        unsigned one (2 bits if it has 1 bit). The largest magnitude of `bias` is added to 2^t.
 
     Returns
     -------
@@ -357,7 +357,8 @@ def fixed_accumulator_format(
     Notes
     -----
     Sound for the exact sum of any such products, and conservative. With a bias it is sound if the
-    bias has at most as many integer bits as the sum without it, and no fraction bits below.
+    bias has at most as many integer bits as the sum without it, no finer fraction, and no sign
+    where the sum has none.
 
     Examples
     --------

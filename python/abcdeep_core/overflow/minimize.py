@@ -46,7 +46,8 @@ def minimize_accumulators(
         widths are proved, for every order of every input in the layer's range ("input_ranges": in
         the range that each operand has in `inputs`, or else in the layer's). Default "sign_split".
     report : OverflowReport or its `to_dict`, optional
-        Makes the rate of overflow on the report's data the criterion.
+        Makes the rate of overflow on the report's data, in the report's order of the terms, the
+        criterion.
     max_rate : float, optional
         Largest share of a layer's outputs that may overflow, 0 by default. An output of a
         saturating accumulator overflows if any of its running sums does, one of a wrapping
@@ -98,7 +99,7 @@ def minimize_accumulators(
     ...     return float((ab.matmul(x, w, choice["fc"]) == exact).mean())
     >>> print(ab.minimize_accumulators([layer], metric=right, minimum=1.0).table())
     layer  accumulator  bits  why
-    fc     int17:wrap   17    16 bits: metric 0.99 alone
+    fc     int17:wrap   17    16 bits: metric 0.988 alone
     metric of all together: 1, at least 1
     """
     names = [layer.name for layer in layers]
@@ -127,6 +128,8 @@ def minimize_accumulators(
     if inputs is not None and method != "input_ranges":
         raise ValueError("inputs are for method='input_ranges'; of a report or a metric, its own")
     if metric is not None:
+        if not callable(metric):
+            raise TypeError(f"metric must be callable, got {type(metric).__name__}")
         if minimum is None:
             raise ValueError("metric needs a minimum, got none")
         options = _options(layers, limits, candidates, overflow)
