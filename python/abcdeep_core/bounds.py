@@ -102,9 +102,9 @@ class SumRange:
 class AccumulatorBounds:
     """Four bounds on the running sums of a layer, each sound for its own set of facts.
 
-    Every bound holds for the running sum after each term, in every order of the terms and in every
-    grouping, for all inputs in the stated range; the sum before the first term, which is the bias
-    or 0, included.
+    Every bound holds for the running sum after each term or group of terms, in every order of the
+    terms, for all inputs in the stated range; the sum before the first term, which is the bias or
+    0, included.
 
     Attributes
     ----------
