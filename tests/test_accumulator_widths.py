@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import oracle_widths
 import pytest
 
 import abcdeep_core as ab
+import oracle_partial_sums
 
 DTYPES = (np.int8, np.uint8, np.int16, np.uint16)
 NAMES = ("given", "final", "any_order", "greedy")
@@ -23,7 +23,7 @@ def operands(rng, dtype_x, dtype_w, m, k, n):
 
 
 def expected(x, w, c, order, group, chunk, merge, signed):
-    bits = oracle_widths.signed_bits if signed else oracle_widths.unsigned_bits
+    bits = oracle_partial_sums.signed_bits if signed else oracle_partial_sums.unsigned_bits
     places = range(x.shape[1]) if order in ("natural", "greedy") else order
     out = {name: np.zeros((x.shape[0], w.shape[1]), int) for name in NAMES}
     smallest = largest = 0
@@ -31,10 +31,10 @@ def expected(x, w, c, order, group, chunk, merge, signed):
         for n in range(w.shape[1]):
             terms = [int(x[m, k]) * int(w[k, n]) for k in places]
             start = int(c[m, n]) if c is not None else 0
-            sums = oracle_widths.partial_sums(terms, start, group, chunk, merge == "same")
+            sums = oracle_partial_sums.partial_sums(terms, start, group, chunk, merge == "same")
             partial = sums.partial
             if order == "greedy":
-                partial = oracle_widths.greedy_sums(terms, start)
+                partial = oracle_partial_sums.greedy_sums(terms, start)
             smallest, largest = min(smallest, *partial), max(largest, *partial)
             up, down = sum(p for p in terms if p > 0), sum(p for p in terms if p < 0)
             top, bottom = max([0, *terms]), min([0, *terms])
@@ -79,7 +79,13 @@ def test_widths_are_those_of_exact_sums(isa, dtype_x, dtype_w):
 
 def test_long_sums_cross_panels(isa):
     rng = np.random.default_rng(3)
-    for terms, group, chunk in ((600, 1, 0), (600, 7, 0), (600, 1, 250), (700, 4, 255), (513, 3, 9)):
+    for terms, group, chunk in (
+        (600, 1, 0),
+        (600, 7, 0),
+        (600, 1, 250),
+        (700, 4, 255),
+        (513, 3, 9),
+    ):
         x, w = operands(rng, np.int8, np.int8, 3, terms, 5)
         check(x, w, group=group, chunk=chunk)
 
@@ -105,7 +111,7 @@ def test_greedy_bound_holds_the_greedy_order():
         for n in range(40):
             p, total = products[m, :, n], int(products[m, :, n].sum())
             most = int(np.abs(p).max())
-            spec = oracle_widths.signed_bits(min(total, -most), max(total, most))
+            spec = oracle_partial_sums.signed_bits(min(total, -most), max(total, most))
             assert bound.greedy[m, n] <= spec
 
 

@@ -35,4 +35,6 @@ def test_spans_are_those_of_the_products(isa, group):
 
 
 def test_no_terms():
-    assert exponent_spans(np.zeros((3, 0), np.float32), np.zeros((0, 2), np.float32), 1, 1).sum() == 0
+    assert (
+        exponent_spans(np.zeros((3, 0), np.float32), np.zeros((0, 2), np.float32), 1, 1).sum() == 0
+    )

@@ -301,4 +301,13 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_prune(commands)
 
 
-_COMMANDS = (_add_formats, _add_bias, _add_prune, _add_demo)
+# abcdeep width
+
+
+def _add_width(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ._cli_width import add_width
+
+    add_width(commands)
+
+
+_COMMANDS = (_add_formats, _add_bias, _add_prune, _add_width, _add_demo)

@@ -10,8 +10,8 @@ import numpy as np
 
 from .._accumulator_widths import WidthRequest, count_widths, exponent_spans
 from .._arrays import Array
-from .._matmul import matmul
 from .._fixed_format import FixedFormat
+from .._matmul import matmul
 from ..accumulators import exact_accumulator, integer_accumulator
 from ..datapath import Datapath
 from .exact_sums import sum_of_floats, sum_of_squares
@@ -53,9 +53,7 @@ def examine(layer: OverflowLayer, x: Array, begin: int, what: Examination) -> La
     Places of first overflows count samples from the start of `x`.
     """
     x = layer.check_input(x)
-    seen = LayerStatistics.empty(
-        layer.groups, layer.terms, layer.channels, len(what.accumulators)
-    )
+    seen = LayerStatistics.empty(layer.groups, layer.terms, layer.channels, len(what.accumulators))
     samples = x.shape[0]
     if samples == 0:
         return seen
@@ -171,9 +169,7 @@ class _Look:
         )
 
     def _matmul(self, datapath: Datapath) -> Array:
-        return matmul(
-            self._rows, self._matrix, datapath, c=self._start, threads=self._what.threads
-        )
+        return matmul(self._rows, self._matrix, datapath, c=self._start, threads=self._what.threads)
 
     def _float_errors(self, accumulator: Datapath) -> AccumulatorStatistics:
         x, w, c = self._real_operands()

@@ -117,9 +117,7 @@ def _order(request: WidthRequest, x: list[int], w: list[int], bias: int) -> list
     return list(range(len(x))) if places is None else [int(k) for k in places]
 
 
-def _steps(
-    x: list[int], w: list[int], bias: int, order: list[int], request: WidthRequest
-) -> Any:
+def _steps(x: list[int], w: list[int], bias: int, order: list[int], request: WidthRequest) -> Any:
     """Yield (step, operand index, sum before, sum after) of everything the accumulator holds."""
     group, terms = int(request.group), len(x)
     chunk = int(request.chunk) if 0 < int(request.chunk) < terms else max(terms, 1)

@@ -352,5 +352,3 @@ def _log10(x: Any) -> float:
     """Return log10 of a positive int or Fraction of any size."""
     numerator, denominator = x.numerator, x.denominator
     return math.log10(numerator) - math.log10(denominator)
-
-

@@ -202,9 +202,7 @@ def _as_source(
                 f"inputs must be a mapping for {len(given)} layers, got {type(inputs).__name__}"
             )
         inputs = {given[0].name: inputs}
-    arrays = {
-        name: x if isinstance(x, np.ndarray) else np.asarray(x) for name, x in inputs.items()
-    }
+    arrays = {name: x if isinstance(x, np.ndarray) else np.asarray(x) for name, x in inputs.items()}
     return ArraySource(given, arrays, title)
 
 

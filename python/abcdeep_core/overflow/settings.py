@@ -59,9 +59,7 @@ class Settings:
         try:
             narrowest, widest = widths
         except (TypeError, ValueError):
-            raise ValueError(
-                f"widths must be a pair (narrowest, widest), got {widths!r}"
-            ) from None
+            raise ValueError(f"widths must be a pair (narrowest, widest), got {widths!r}") from None
         narrowest = integer("widths", narrowest, 2, WIDEST)
         widest = integer("widths", widest, narrowest, WIDEST)
         return cls(
