@@ -310,4 +310,13 @@ def _add_width(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_width(commands)
 
 
+# abcdeep overflow
+
+
+def _add_overflow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ._cli_overflow import add_overflow
+
+    add_overflow(commands)
+
+
 _COMMANDS = (_add_formats, _add_bias, _add_prune, _add_width, _add_demo)
