@@ -91,6 +91,10 @@ class CapturedLayer:
             quantizer = InputQuantizer.calibrated(*observed, bits, affine=affine, fold=fold)
         elif fold and not quantizer.fold:
             quantizer = dataclasses.replace(quantizer, fold=True)
+        try:
+            integer_type(*quantizer.operand_range)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: input: {error}") from None
         channels = weight.values.shape[1 if self.kind == "linear" else 0]
         bias = self._accumulator_bias(weight, quantizer, channels)
         if quantizer.padding:

@@ -111,6 +111,7 @@ class OnnxCapture:
             raise ValueError(f"expected a graph of at most 2 GiB: {error}") from None
         self.samples = int(next(iter(self.data.values())).shape[0])
         self._session: Any = None
+        self._refusal = ""
         self.block, self.padded = 1, False
         fixed = {
             value.type.tensor_type.shape.dim[0].dim_value
@@ -165,11 +166,12 @@ class OnnxCapture:
 
     def _compute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         if self._session is None:
-            self._session = _session(self.model)
+            self._session, self._refusal = _session(self.model)
         try:
             arrays = self._session.run(self.tensors, dict(feeds))
         except Exception as error:
-            raise ValueError(f"running the graph: {str(error).strip().splitlines()[0]}") from None
+            reason = self._refusal or str(error).strip().splitlines()[0]
+            raise ValueError(f"running the graph: {reason}") from None
         return dict(zip(self.tensors, map(np.asarray, arrays), strict=True))
 
 
@@ -230,8 +232,8 @@ def converted(name: str, x: Array, dtype: np.dtype[Any]) -> Array:
     raise ValueError(f"data: input {name!r}: expected numbers of {dtype}, got {x.dtype}")
 
 
-def _session(model: bytes) -> Any:
-    """Return what runs a model: onnxruntime, or the reference evaluator of onnx."""
+def _session(model: bytes) -> tuple[Any, str]:
+    """Return what runs a model, and why that is not onnxruntime, where it is installed."""
     reason = ""
     if HAS_RUNTIME:
         import onnxruntime
@@ -241,11 +243,12 @@ def _session(model: bytes) -> Any:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
         try:
-            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            providers = ["CPUExecutionProvider"]
+            return onnxruntime.InferenceSession(model, options, providers=providers), ""
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
     try:
-        return onnx.reference.ReferenceEvaluator(onnx.load_model_from_string(model))
+        return onnx.reference.ReferenceEvaluator(onnx.load_model_from_string(model)), reason
     except Exception as error:
         reason = reason or str(error).strip().splitlines()[0]
         raise ValueError(f"the graph cannot be run: {reason}") from None

@@ -9,7 +9,7 @@ from typing import Any
 from ._captured import CapturedSource, captured_source
 from ._data_files import Data, count_samples, read_data
 from ._onnx_extra import onnx
-from ._onnx_graph import Graph
+from ._onnx_graph import Graph, node_name
 from ._onnx_layers import FoundNode, find_layers
 from ._onnx_run import OnnxCapture, needed_nodes, unknown_node
 from .quantization import Quantization
@@ -84,11 +84,43 @@ def read_model(path: str) -> Any:
         raise ValueError(f"expected an ONNX model: {_one_line(error)}") from None
     if not model.graph.node:
         raise ValueError("expected an ONNX model with nodes, got none")
-    try:
-        onnx.checker.check_model(path)
-    except Exception as error:
-        raise ValueError(f"expected a valid ONNX graph: {_one_line(error)}") from None
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    check_nodes(model)
+    return model
+
+
+def check_nodes(model: Any) -> None:
+    """Look at each node: that it is as its operator demands, its inputs from before it.
+
+    Parameters
+    ----------
+    model : ModelProto
+        The model; operators that are not ONNX's are left to others.
+
+    Raises
+    ------
+    ValueError
+        Naming the first node that is wrong.
+    """
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
+    known = {value.name for value in (*model.graph.input, *model.graph.initializer)}
+    known |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    for node in model.graph.node:
+        where = f"node {node_name(node)!r} ({node.op_type})"
+        for name in node.input:
+            if name and name not in known:
+                raise ValueError(f"{where}: expected its input {name!r} from a node before it")
+        known.update(node.output)
+        inner = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        if inner or not onnx.defs.has(node.op_type, node.domain):
+            continue
+        try:
+            onnx.checker.check_node(node, context)
+        except Exception as error:
+            raise ValueError(f"{where}: {_one_line(error)}") from None
 
 
 def _runnable(
