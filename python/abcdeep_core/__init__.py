@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import rtl as rtl
 from ._backward import matmul_backward
 from ._bias_report import BiasReport, bias_report
 from ._blocks import decode_blocks, encode_blocks, quantize_blocks

@@ -301,4 +301,13 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_prune(commands)
 
 
-_COMMANDS = (_add_formats, _add_bias, _add_prune, _add_demo)
+# abcdeep vectors
+
+
+def _add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ._cli_vectors import add_vectors
+
+    add_vectors(commands)
+
+
+_COMMANDS = (_add_formats, _add_bias, _add_prune, _add_demo, _add_vectors)
