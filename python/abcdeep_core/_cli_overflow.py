@@ -20,7 +20,7 @@ def add_overflow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the parser."""
     parser = commands.add_parser(
         "overflow",
-        help="report which accumulator widths the layers of a model need, and what narrower ones do",
+        help="report the accumulator widths a model needs, and what narrower ones do",
         description="Run the data through a model and report, for every layer and output channel, "
         "safe accumulator widths, how often each width overflows, the first overflow, and the "
         "errors of the accumulators asked for. Without MODEL: a network trained on scikit-learn's "
@@ -50,8 +50,8 @@ def add_overflow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("-o", "--output", metavar="FILE", help="write the report as one HTML page")
     add("--json", metavar="FILE", help="write the report as JSON")
     add("--title", default="", help="of the report")
-    add("--fail-over", type=float, metavar="RATE", help="exit with status 1 if more than this share "
-        "of a layer's outputs overflows the narrowest accumulator of --acc")  # fmt: skip
+    add("--fail-over", type=float, metavar="RATE", help="exit with status 1 if more than this "
+        "share of a layer's outputs overflows the narrowest accumulator of --acc")  # fmt: skip
     add("--checkpoint", metavar="FILE", help="keep what is done, and go on from it")
     add("--threads", type=int, metavar="N")
     add("--quiet", action="store_true", help="no progress")

@@ -319,4 +319,21 @@ def _add_overflow(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add_overflow(commands)
 
 
-_COMMANDS = (_add_formats, _add_bias, _add_prune, _add_width, _add_demo)
+# abcdeep vectors
+
+
+def _add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ._cli_vectors import add_vectors
+
+    add_vectors(commands)
+
+
+_COMMANDS = (
+    _add_formats,
+    _add_bias,
+    _add_prune,
+    _add_width,
+    _add_overflow,
+    _add_vectors,
+    _add_demo,
+)

@@ -44,9 +44,16 @@ def digits_source(
 
     data, (images, _) = load_digits(seed)
     model = network(seed)
-    optimizer = nn.sgd(model.parameters(), lr=0.05, momentum=0.9)
-    nn.train(model, data, optimizer=optimizer, epochs=EPOCHS, batch_size=64, seed=seed,
-             progress=False)  # fmt: skip
+    nn.train(
+        model,
+        data,
+        optimizer=nn.sgd(0.05),
+        schedule=nn.cosine_schedule,
+        epochs=EPOCHS,
+        batch_size=64,
+        seed=seed,
+        progress=False,
+    )
     return network_source(
         model,
         images,
