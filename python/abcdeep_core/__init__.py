@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import rtl as rtl
 from ._accumulator_widths import AccumulatorWidths, accumulator_widths
 from ._backward import matmul_backward
 from ._bias_report import BiasReport, bias_report

@@ -145,7 +145,7 @@ def _statistics(number: int, layer: Mapping[str, Any], arrays: Any) -> LayerStat
                 lost_magnitude=Fraction(lost_magnitude),
                 nonfinite=a["nonfinite"],
                 events=None if a["events"] is None else Events(**a["events"]),
-                spans=arrays[spans] if spans in arrays else None,
+                spans=arrays.get(spans),
             )
         )
     return LayerStatistics(

@@ -1,4 +1,4 @@
-"""What one batch of inputs shows about a layer: widths of its dot products, errors of accumulators."""
+"""What one batch of inputs shows about a layer: widths of dot products, errors of accumulators."""
 
 from __future__ import annotations
 

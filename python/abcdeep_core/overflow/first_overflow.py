@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from .._accumulator_widths import WidthRequest
 from .._arrays import Array
-from ..bounds import greedy_order
+from .._greedy_order import greedy_order
 from .layer import OverflowLayer
 from .statistics import Place
 
@@ -84,11 +85,9 @@ def first_overflow(
     order = _order(request, x, w, bias)
     lowest = -(1 << (width - 1)) if request.signed else 0
     highest = (1 << (width - 1)) - 1 if request.signed else (1 << width) - 1
-    for step, term, before, value in _steps(x, w, bias, order, request):
-        if not lowest <= value <= highest:
-            break
-    else:
-        raise AssertionError(f"{layer.name}: no partial sum leaves {width} bits")
+    step, term, before, value = next(
+        found for found in _steps(x, w, bias, order, request) if not lowest <= found[3] <= highest
+    )
     coordinate = (*place.position, place.channel)
     if layer.kind == "conv2d":
         coordinate = (place.channel, *place.position)
@@ -117,7 +116,9 @@ def _order(request: WidthRequest, x: list[int], w: list[int], bias: int) -> list
     return list(range(len(x))) if places is None else [int(k) for k in places]
 
 
-def _steps(x: list[int], w: list[int], bias: int, order: list[int], request: WidthRequest) -> Any:
+def _steps(
+    x: list[int], w: list[int], bias: int, order: list[int], request: WidthRequest
+) -> Iterator[tuple[int, int, int, int]]:
     """Yield (step, operand index, sum before, sum after) of everything the accumulator holds."""
     group, terms = int(request.group), len(x)
     chunk = int(request.chunk) if 0 < int(request.chunk) < terms else max(terms, 1)
