@@ -300,6 +300,11 @@ def test_advice_names_the_safe_width() -> None:
     )
 
 
+def test_safe_widths_of_an_unsigned_report_say_that_they_are_signed() -> None:
+    assert "; 21 bits of a signed accumulator hold" in verdict(unsigned()).advice
+    assert ">safe bits, signed</th>" in rendered("unsigned")
+
+
 def test_first_overflow_is_a_sentence() -> None:
     made = report([layer("a", channels=6)])
     assert (

@@ -248,8 +248,10 @@ def columns_of(report: Data) -> list[Column]:
         ),
         Column("operands", "", "operands", "Types of input and weight.", types, "text"),
     ]
+    signed = report["settings"].get("signed", True)
+    safe = "safe bits" if signed else "safe bits, signed"
     columns += [
-        Column(key, "safe bits", title, meaning, _bits("bounds", key))
+        Column(key, safe, title, meaning, _bits("bounds", key))
         for key, (title, meaning) in BOUNDS.items()
     ]
     columns += [

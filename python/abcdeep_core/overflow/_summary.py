@@ -176,9 +176,11 @@ def verdict(report: Data) -> Verdict:
     layers: Sequence[Data] = report["layers"]
     if not layers:
         return Verdict("No layer was analysed", "", None)
+    # The bounds are those of signed accumulators.
+    kind = "" if report["settings"].get("signed", True) else " of a signed accumulator"
     safe = largest(layer["bounds"].get("sign_split") for layer in layers)
     advice = (
-        f"{_bits(safe)} hold every partial sum of any input with these weights, in any order."
+        f"{_bits(safe)}{kind} hold every partial sum of any input with these weights, in any order."
         if safe is not None and drawable(safe)
         else ""
     )
