@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from abcdeep_core.overflow import ArraySource, OverflowLayer, overflow_report, page
-from abcdeep_core.overflow._charts import power, steps
 from abcdeep_core.overflow._summary import TIMES, number, percent, verdict, worst_first
+from abcdeep_core.overflow._svg import power, steps
 from overflow_reports import ACCUMULATORS, empty_layer, layer, model, report
 
 pytest.importorskip("jinja2", reason="needs the extra [report]")
