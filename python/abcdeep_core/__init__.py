@@ -41,6 +41,7 @@ from .formats import FixedFormat, FloatFormat, formats, get_format, lba_format
 from .hardware_rounding import HardwareRounding, hardware_roundings, round_hardware
 from .isa import isa_info
 from .mf_bprop import mf_bprop_accumulator, mf_bprop_product
+from .overflow import OverflowLayer
 from .packed_24 import Packed24, unpack_24
 from .plan import Plan
 from .random import philox4x32, random_bits
@@ -59,6 +60,7 @@ __all__ = [
     "FloatFormat",
     "HardwareRounding",
     "HindsightMax",
+    "OverflowLayer",
     "Packed24",
     "Plan",
     "Quantizer",
