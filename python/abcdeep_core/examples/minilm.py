@@ -150,9 +150,7 @@ class SentenceModel:
         product = _float32_product if matmul is None else matmul
         tokens = self.tokenize(sentences)
         ends = np.cumsum([len(numbers) for numbers in tokens], dtype=np.int64).tolist()
-        spans = [
-            slice(end - len(numbers), end) for end, numbers in zip(ends, tokens, strict=True)
-        ]
+        spans = [slice(end - len(numbers), end) for end, numbers in zip(ends, tokens, strict=True)]
         if not spans:
             return np.zeros((0, self.config.hidden_size), np.float32)
         hidden = self._embed(tokens)
@@ -160,7 +158,7 @@ class SentenceModel:
             hidden = self._encoder_layer(f"layer{layer}", hidden, spans, product)
         means = np.stack([hidden[span].mean(axis=0) for span in spans])
         norms = np.linalg.norm(means, axis=1, keepdims=True)
-        return np.divide(means, norms, out=np.zeros_like(means), where=norms > 0)
+        return np.asarray(means / np.where(norms > 0, norms, 1), np.float32)
 
     def _embed(self, tokens: Sequence[Sequence[int]]) -> Array:
         words, positions, types = (
@@ -201,7 +199,8 @@ class SentenceModel:
         scores *= np.float32(1 / math.sqrt(hidden // heads))
         scores = np.exp(scores - scores.max(axis=2, keepdims=True))
         scores /= scores.sum(axis=2, keepdims=True)
-        return (scores @ split(value)).transpose(1, 0, 2).reshape(tokens, hidden)
+        context: Array = scores @ split(value)
+        return context.transpose(1, 0, 2).reshape(tokens, hidden)
 
     def _normalize(self, place: str, x: Array) -> Array:
         """Return the layer normalisation of every row."""
@@ -306,7 +305,7 @@ def erf(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     rise = right - left
     bend = (slopes[node] - rise, slopes[node + 1] - rise)
     inside = left + t * rise + t * (1 - t) * ((1 - t) * bend[0] - t * bend[1])
-    return np.copysign(inside, x)
+    return np.asarray(np.copysign(inside, x))
 
 
 _ERF_END = 6  # erf is 1 in float64 from here on

@@ -1,11 +1,11 @@
-"""Reads a safetensors file: named arrays behind a header of JSON, checked before anything is used."""
+"""Reads a safetensors file: named arrays behind a header of JSON, checked before any use."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import ml_dtypes
 import numpy as np
@@ -115,7 +115,7 @@ def _entries(header: bytes, data_bytes: int) -> list[_Entry]:
     """Return the arrays that a header lists, in the order of their data; they fill the data."""
     try:
         fields = json.loads(header)
-    except ValueError:  # of the JSON or of its UTF-8
+    except (ValueError, RecursionError):  # of the JSON or of its UTF-8
         raise ValueError("the safetensors header is not JSON") from None
     if not isinstance(fields, dict):
         raise ValueError("the safetensors header is not a JSON object")
@@ -141,7 +141,7 @@ def _entry(name: str, value: Any, data_bytes: int) -> _Entry:
         raise ValueError(f"array {name!r}: expected an object in the header, got {value!r}")
     kind, shape = value.get("dtype"), value.get("shape")
     offsets = value.get("data_offsets")
-    if kind not in _DTYPES:
+    if not isinstance(kind, str) or kind not in _DTYPES:
         raise ValueError(f"array {name!r}: expected one of {', '.join(_DTYPES)}, got {kind!r}")
     if not _are_sizes(shape):
         raise ValueError(f"array {name!r}: expected a shape, got {shape!r}")
@@ -158,5 +158,5 @@ def _entry(name: str, value: Any, data_bytes: int) -> _Entry:
     return _Entry(name, dtype, tuple(shape), begin, end)
 
 
-def _are_sizes(value: Any) -> bool:
+def _are_sizes(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)

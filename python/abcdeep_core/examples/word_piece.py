@@ -22,7 +22,7 @@ _IDEOGRAPHS = (
 
 
 class WordPiece:
-    """Cuts text into the numbered pieces of a vocabulary, as BERT's uncased models do.
+    r"""Cuts text into the numbered pieces of a vocabulary, as BERT's uncased models do.
 
     Control characters go, white space separates, and every punctuation mark and Chinese character
     is a word; words lose their capitals and accents. A word is cut from the left into the longest
@@ -43,9 +43,9 @@ class WordPiece:
     --------
     >>> from abcdeep_core.examples.word_piece import WordPiece
     >>> pieces = WordPiece(["[UNK]", "[CLS]", "[SEP]", "cafe", "##s", "!"])
-    >>> pieces.tokens("Caf\\u00e9s!")
+    >>> pieces.tokens("Caf\u00e9s!")
     ['cafe', '##s', '!']
-    >>> pieces.encode("Caf\\u00e9s!")
+    >>> pieces.encode("Caf\u00e9s!")
     [1, 3, 4, 5, 2]
     """
 
@@ -83,12 +83,12 @@ class WordPiece:
 
 
 def words(text: str) -> list[str]:
-    """Return the words and punctuation marks of a text, in lower case and without accents.
+    r"""Return the words and punctuation marks of a text, in lower case and without accents.
 
     Examples
     --------
     >>> from abcdeep_core.examples.word_piece import words
-    >>> words("It's 3.5 \\u00c5ngstr\\u00f6m")
+    >>> words("It's 3.5 \u00c5ngstr\u00f6m")
     ['it', "'", 's', '3', '.', '5', 'angstrom']
     """
     spaced = "".join(_spaced(character) for character in text if not _is_dropped(character))
