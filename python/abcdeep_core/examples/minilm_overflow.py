@@ -115,7 +115,7 @@ def similarity_table(rows: Sequence[Row]) -> str:
     >>> agreement = Agreement(0.98765, 0.9, 0.0123, 0.25, 0.125)
     >>> row = Row(operands="int8", accumulator="int20:wrap", agreement=agreement, seconds=1)
     >>> print(similarity_table([row]))
-    operands  accumulator  Pearson  Spearman  mean difference  neighbour changed  paraphrase missed
+XX
     -----------------------------------------------------------------------------------------------
     int8      int20:wrap    0.9877    0.9000           0.0123             25.0 %             12.5 %
     """
@@ -139,6 +139,8 @@ _HEADINGS = (
     "mean difference",
     "neighbour changed",
     "paraphrase missed",
+    "overflow",
+    "underflow",
 )
 
 
@@ -151,6 +153,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{found.mean_difference:.4f}",
         f"{100 * found.neighbour_changed:.1f} %",
         f"{100 * found.paraphrase_missed:.1f} %",
+        *("" if share is None else f"{100 * share:.3g} %" for share in (row.overflow, row.underflow)),
     )
 
 

@@ -42,6 +42,31 @@ class FloatProducts:
         return np.asarray(ab.matmul(x, np.ascontiguousarray(w), self.datapath), np.float32)
 
 
+class EventProducts:
+    """`FloatProducts` that also count numerical events, over all calls.
+
+    Parameters
+    ----------
+    datapath : Datapath
+        Of floats.
+    """
+
+    def __init__(self, datapath: ab.Datapath) -> None:
+        self.datapath = datapath
+        self.events: ab.Events | None = None
+
+    def __call__(self, name: str, x: Array, w: Array) -> Array:
+        """Return x @ w."""
+        y, found = ab.matmul(x, np.ascontiguousarray(w), self.datapath, events=True)
+        self.events = found if self.events is None else self.events + found
+        return np.asarray(y, np.float32)
+
+    def share(self, event: str, unit: str) -> float:
+        """Return how often an event happened, of the number of ``"terms"`` or ``"steps"``."""
+        counts = {} if self.events is None else self.events.to_dict()
+        return float(counts[event] / counts[unit]) if counts.get(unit) else 0.0
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Int8Layer:
     """A linear layer with int8 operands: real numbers are scale times integer.

@@ -12,22 +12,17 @@ from abcdeep_core import nn
 
 from .accumulator_study import StepLog
 from .minilm import Array, MatrixProduct, SentenceModel
-from .minilm_products import FloatProducts, Int8Products, calibrate
+from .minilm_products import EventProducts, FloatProducts, Int8Products, calibrate
 from .minilm_similarity import Agreement, compare
 
-FLOATS = ("fp32", "m10e5", "m7e4", "m5e4", "m4e3")
-INTEGERS = (
-    "int32:wrap",
-    "int24:wrap",
-    "int24:saturate",
-    "int20:wrap",
-    "int20:saturate",
-    "int16:wrap",
-    "int16:saturate",
+FLOATS = ("fp32", "m10e5", "m7e4", "m7e4:rne", "m5e4", "m5e4:rne", "m4e3", "m4e3:rne")
+INTEGERS = ("int32:wrap",) + tuple(
+    f"int{bits}:{overflow}" for bits in (24, 20, 18, 16, 14, 12) for overflow in ("wrap", "saturate")
 )
-# Formats whose biases are also chosen by the calibration sentences, and the biases that are tried.
-BIASES = {"m7e4": range(7, 12), "m5e4": range(7, 12), "m4e3": range(2, 8)}
-PRODUCT_BIASES = (2, 3, 4)  # how much larger the bias of products is
+# M4E3 also with the biases, of those tried, that are the best for the calibration sentences.
+NARROWEST = ("m4e3:b{}:p{}", "m4e3:b{}:p{}:rne")
+BIASES = tuple((bias, bias + more) for bias in (5, 6, 7, 8) for more in (0, 1, 2))
+COUNTED = 4  # calibration sentences whose overflows and underflows are counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +37,9 @@ class Row:
         As `get_accumulator` takes it.
     note : str
         How the accumulator was chosen, if not from the list.
+    overflow, underflow : float or None
+        Share of the steps whose sum was out of range, and of the products that became zero; of
+        float accumulators, on the first `COUNTED` calibration sentences.
     agreement : Agreement
         With float32 throughout.
     seconds : float
@@ -51,6 +49,8 @@ class Row:
     operands: str
     accumulator: str
     note: str = ""
+    overflow: float | None = None
+    underflow: float | None = None
     agreement: Agreement
     seconds: float
 
@@ -65,6 +65,8 @@ class Row:
             "operands": self.operands,
             "accumulator": self.accumulator,
             "note": self.note,
+            "overflow": self.overflow,
+            "underflow": self.underflow,
             **self.agreement.to_dict(),
             "seconds": self.seconds,
         }
@@ -84,7 +86,7 @@ class Study:
         Told about every step; a terminal also sees a bar for each.
     """
 
-    STEPS = len(FLOATS) + 2 * len(BIASES) + len(INTEGERS)  # of `rows`
+    STEPS = len(FLOATS) + 2 * len(NARROWEST) + len(INTEGERS)  # of `rows`
 
     def __init__(
         self,
@@ -103,24 +105,34 @@ class Study:
     def rows(self) -> list[Row]:
         """Run every arithmetic and return its row."""
         rows = [self._float_row(text) for text in FLOATS]
-        for text in BIASES:
+        for text in NARROWEST:
             rows.append(self._float_row(self._choose_biases(text), "biases chosen"))
         for text in INTEGERS:
-            rows.append(self._row("int8", text, Int8Products(self.layers, _datapath(text))))
+            rows.append(self._row("int8", text, Int8Products(self.layers, ab.get_accumulator(text))))
         return rows
 
     def _float_row(self, text: str, note: str = "") -> Row:
-        return self._row("float32", text, FloatProducts(_datapath(text)), note)
+        datapath = ab.get_accumulator(text)
+        counts = EventProducts(datapath)
+        self._encode(self.calibration[:COUNTED], [counts], f"events of {text}")
+        return self._row(
+            "float32",
+            text,
+            FloatProducts(datapath),
+            note=note,
+            overflow=counts.share("accumulator_overflow", "steps"),
+            underflow=counts.share("product_underflow", "terms"),
+        )
 
-    def _row(self, operands: str, accumulator: str, product: MatrixProduct, note: str = "") -> Row:
+    def _row(self, operands: str, accumulator: str, product: MatrixProduct, **fields: Any) -> Row:
         started = time.perf_counter()
         vectors = self._encode(self.sentences, [product], accumulator)[0]
         row = Row(
             operands=operands,
             accumulator=accumulator,
-            note=note,
             agreement=compare(vectors, self.reference),
             seconds=time.perf_counter() - started,
+            **fields,
         )
         self.log.step(
             f"{row.name}: similarities move by {row.agreement.mean_difference:.4f} on average"
@@ -131,17 +143,15 @@ class Study:
     def _choose_biases(self, text: str) -> str:
         """Return the accumulator of a format whose vectors of the calibration are the nearest."""
         started = time.perf_counter()
-        names = [
-            f"{text}:b{bias}:p{bias + more}" for bias in BIASES[text] for more in PRODUCT_BIASES
-        ]
-        products = [FloatProducts(_datapath(name)) for name in names]
+        names = [text.format(*biases) for biases in BIASES]
+        products = [FloatProducts(ab.get_accumulator(name)) for name in names]
         reference = self.model.encode(self.calibration)
-        found = self._encode(self.calibration, products, f"biases of {text}")
+        found = self._encode(self.calibration, products, "biases of m4e3")
         cosines = [float((vectors * reference).sum(axis=1).mean()) for vectors in found]
         best = cosines.index(max(cosines))
         self.log.step(
-            f"{text}: of {len(names)} pairs of biases {names[best]} is the best for the"
-            f" calibration sentences ({time.perf_counter() - started:.1f} s)"
+            f"float32, {names[best]}: of {len(names)} pairs of biases the best for the calibration"
+            f" sentences ({time.perf_counter() - started:.1f} s)"
         )
         return names[best]
 
@@ -160,7 +170,3 @@ class Study:
                 return run
 
             return [self.model.encode(sentences, counted(product)) for product in products]
-
-
-def _datapath(text: str) -> ab.Datapath:
-    return ab.get_accumulator(text)
