@@ -25,7 +25,7 @@ from abcdeep_core.examples.minilm_products import (
 )
 from abcdeep_core.examples.minilm_sentences import CALIBRATION, PAIRS
 from abcdeep_core.examples.minilm_similarity import compare
-from abcdeep_core.examples.minilm_study import BIASES, FLOATS, INTEGERS, Study
+from abcdeep_core.examples.minilm_study import FLOATS, INTEGERS, NARROWEST, Study
 from minilm_cases import SENTENCES, tiny_model, write_model
 
 EXACT = ab.get_accumulator("int32:wrap")
@@ -148,15 +148,11 @@ def test_findings_count_layers_by_what_they_need() -> None:
         for name, bits in (("a", 13), ("b", 17), ("c", 20))
     ]
     assert list(minilm_overflow.findings(layers)) == [
-        "16 bits are enough whatever the input (sum of positive and of negative weights) in 1 of 3"
-        " layers; needed: 16 to 23",
-        "  enough in a",
+        "16 bits are enough whatever the input in 1 of 3 layers; needed: 16 to 23",
         "16 bits are enough for every partial sum of these sentences in 1 of 3 layers;"
         " needed: 13 to 20",
-        "  enough in a",
         "16 bits are enough for every final sum of these sentences in 2 of 3 layers;"
         " needed: 12 to 19",
-        "  enough in a, b",
     ]
 
 
@@ -178,7 +174,9 @@ def test_rows_are_every_arithmetic_and_the_log_counts_them() -> None:
     floats = [row for row in rows if row.operands == "float32"]
     assert tuple(row.accumulator for row in floats if not row.note) == FLOATS
     chosen = [row.accumulator for row in floats if row.note]
-    assert [text.partition(":")[0] for text in chosen] == list(BIASES)
+    assert [text.partition(":")[0] for text in chosen] == ["m4e3"] * len(NARROWEST)
+    assert [text.endswith(":rne") for text in chosen] == [False, True]
+    assert all(row.overflow is not None and row.underflow is not None for row in floats)
     by_name = {row.name: row.agreement for row in rows}
     assert by_name["float32, fp32"].mean_difference < 1e-5
     assert by_name["int8, int32:wrap"] == by_name["int8, int24:saturate"]
@@ -190,7 +188,7 @@ def test_command(tmp_path: Path, capsys: Any) -> None:
     captured = capsys.readouterr()
     record = json.loads(path.read_text())
     assert [layer["name"] for layer in record["overflow"]["layers"]] == tiny_model().linear_names
-    assert len(record["rows"]) == len(FLOATS) + len(BIASES) + len(INTEGERS)
+    assert len(record["rows"]) == len(FLOATS) + len(NARROWEST) + len(INTEGERS)
     for row in record["rows"]:
         assert f"{row['operands']:8}  {row['accumulator']}" in captured.out
     assert "layer1.output" in captured.out

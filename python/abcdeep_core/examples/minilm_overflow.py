@@ -22,7 +22,7 @@ from .study_output import machine
 
 TITLE = "Accumulators of a sentence transformer, all-MiniLM-L6-v2"
 ACCUMULATORS = ("int16:wrap", "int16:saturate")
-WIDTHS = range(8, 33)
+WIDTHS = (8, 32)
 QUICK = 4  # pairs, and calibration sentences
 
 
@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
-    if args.output and (missing := report.missing_extra()):
+    missing = report.missing_extra("jinja2") if args.output else ""
+    if missing:
         print(
             f"no HTML report: {missing} not installed; pip install 'abcdeep_core[report]'",
             file=sys.stderr,
@@ -88,9 +89,13 @@ def _run(args: argparse.Namespace) -> int:
     log = StepLog(Study.STEPS + 1)
     study = Study(model, sentences, calibration, log)
     rows = study.rows()
+    begun = time.perf_counter()
     source = overflow_source(model, study.layers, sentences)
-    found = ab.overflow_report(source, accumulators=ACCUMULATORS, widths=WIDTHS)
-    log.step(f"overflow report of {len(source.layers)} linear layers")
+    found = ab.overflow_report(
+        source, accumulators=ACCUMULATORS, widths=WIDTHS, title=TITLE, progress=None
+    )
+    seconds = time.perf_counter() - begun
+    log.step(f"overflow report of {len(source.layers)} linear layers ({seconds:.1f} s)")
     facts = {
         "command": "python -m abcdeep_core.examples.minilm_overflow"
         + (" --quick" if args.quick else ""),
@@ -101,7 +106,70 @@ def _run(args: argparse.Namespace) -> int:
         **machine(),
     }
     _print(found, rows, facts)
-    return _write(args, found, rows, facts)
+    if args.json:
+        record = {
+            "title": TITLE,
+            "facts": facts,
+            "rows": [row.to_dict() for row in rows],
+            "overflow": found.to_dict(),
+        }
+        Path(args.json).write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
+        print(f"wrote {args.json}", file=sys.stderr)
+    if args.output and not missing:
+        found.to_html(args.output)
+        print(f"wrote {args.output}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _print(found: ab.OverflowReport, rows: Sequence[Row], facts: Mapping[str, str]) -> None:
+    print(found.table())
+    print()
+    print("\n".join(findings(found.to_dict()["layers"])))
+    print("\nSimilarities of the sentences against float32, all linear layers in one arithmetic:\n")
+    print(f"{similarity_table(rows)}\n\n{_LEGEND}\n")
+    print("\n".join(f"{name}: {text}" for name, text in facts.items()))
+
+
+def findings(layers: Sequence[Mapping[str, Any]], width: int = 16) -> Iterator[str]:
+    """Yield lines on which layers of a report (its dictionary's ``layers``) need how many bits.
+
+    Parameters
+    ----------
+    layers : sequence of mapping
+        Each with ``name``, ``bounds`` and ``data_widths``.
+    width : int
+        Of the accumulator that is asked about.
+    """
+    for question, group, field in (
+        ("whatever the input", "bounds", "sign_split"),
+        ("for every partial sum of these sentences", "data_widths", "given"),
+        ("for every final sum of these sentences", "data_widths", "final"),
+    ):
+        needed = {layer["name"]: layer[group][field] for layer in layers}
+        fits = [name for name, bits in needed.items() if bits <= width]
+        yield (
+            f"{width} bits are enough {question} in {len(fits)} of {len(layers)} layers;"
+            f" needed: {min(needed.values())} to {max(needed.values())}"
+        )
+
+
+_HEADINGS = (
+    "operands",
+    "accumulator",
+    "Pearson",
+    "Spearman",
+    "moved by",
+    "neighbour changed",
+    "pair missed",
+    "overflow",
+    "underflow",
+)
+_LEGEND = """\
+moved by: mean absolute difference of the cosine similarities
+neighbour changed: sentences whose nearest other sentence is another one than in float32
+pair missed: sentences whose nearest other sentence is not the one that says the same
+overflow, underflow: of the sums, of the products; float accumulators only
+* biases of sums and products chosen with the calibration sentences"""
 
 
 def similarity_table(rows: Sequence[Row]) -> str:
@@ -115,11 +183,13 @@ def similarity_table(rows: Sequence[Row]) -> str:
     >>> agreement = Agreement(0.98765, 0.9, 0.0123, 0.25, 0.125)
     >>> row = Row(operands="int8", accumulator="int20:wrap", agreement=agreement, seconds=1)
     >>> print(similarity_table([row]))
-XX
-    -----------------------------------------------------------------------------------------------
-    int8      int20:wrap    0.9877    0.9000           0.0123             25.0 %             12.5 %
+    operands  accumulator  Pearson  Spearman  moved by  neighbour changed  pair missed
+    ----------------------------------------------------------------------------------
+    int8      int20:wrap    0.9877    0.9000    0.0123             25.0 %       12.5 %
     """
     cells = [_HEADINGS, *(_cells(row) for row in rows)]
+    if all(row.overflow is None for row in rows):
+        cells = [line[:-2] for line in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(
@@ -131,88 +201,17 @@ XX
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-_HEADINGS = (
-    "operands",
-    "accumulator",
-    "Pearson",
-    "Spearman",
-    "mean difference",
-    "neighbour changed",
-    "paraphrase missed",
-    "overflow",
-    "underflow",
-)
-
-
 def _cells(row: Row) -> tuple[str, ...]:
-    found = row.agreement
+    found, events = row.agreement, (row.overflow, row.underflow)
     return (
         row.operands,
-        row.accumulator + (f" ({row.note})" if row.note else ""),
+        row.accumulator + (" *" if row.note else ""),
         *("-" if value is None else f"{value:.4f}" for value in (found.pearson, found.spearman)),
         f"{found.mean_difference:.4f}",
         f"{100 * found.neighbour_changed:.1f} %",
         f"{100 * found.paraphrase_missed:.1f} %",
-        *("" if share is None else f"{100 * share:.3g} %" for share in (row.overflow, row.underflow)),
+        *("" if share is None else f"{100 * share:.2f} %" for share in events),
     )
-
-
-def findings(layers: Sequence[Mapping[str, Any]], width: int = 16) -> Iterator[str]:
-    """Yield lines on which layers of a report (its dictionary's ``layers``) need how many bits.
-
-    Parameters
-    ----------
-    layers : sequence of mapping
-        Each with ``name``, ``bounds`` and ``data_widths``.
-    width : int
-        Of the accumulator that is asked about.
-    """
-    total = len(layers)
-    for question, field in (
-        ("whatever the input (sum of positive and of negative weights)", ("bounds", "sign_split")),
-        ("for every partial sum of these sentences", ("data_widths", "given")),
-        ("for every final sum of these sentences", ("data_widths", "final")),
-    ):
-        needed = {layer["name"]: layer[field[0]][field[1]] for layer in layers}
-        fits = [name for name, bits in needed.items() if bits <= width]
-        smallest, largest = min(needed.values()), max(needed.values())
-        yield (
-            f"{width} bits are enough {question} in {len(fits)} of {total} layers;"
-            f" needed: {smallest} to {largest}"
-        )
-        if 0 < len(fits) < total:
-            yield f"  enough in {', '.join(fits)}"
-
-
-def _print(found: Any, rows: Sequence[Row], facts: Mapping[str, str]) -> None:
-    print(found.table())
-    print()
-    print("\n".join(findings(found.to_dict()["layers"])))
-    print("\nSimilarities of the sentences against float32, all linear layers in one arithmetic:\n")
-    print(similarity_table(rows))
-    print()
-    print("\n".join(f"{name}: {text}" for name, text in facts.items()))
-
-
-def _write(
-    args: argparse.Namespace, found: Any, rows: Sequence[Row], facts: Mapping[str, str]
-) -> int:
-    if args.json:
-        record = {
-            "title": TITLE,
-            "facts": dict(facts),
-            "rows": [row.to_dict() for row in rows],
-            "overflow": found.to_dict(),
-        }
-        Path(args.json).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-        print(f"wrote {args.json}", file=sys.stderr)
-    if not args.output:
-        return 0
-    if report.missing_extra():
-        return 1
-    found.to_html(args.output)
-    print(f"wrote {args.output}", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

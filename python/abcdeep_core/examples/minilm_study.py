@@ -16,8 +16,10 @@ from .minilm_products import EventProducts, FloatProducts, Int8Products, calibra
 from .minilm_similarity import Agreement, compare
 
 FLOATS = ("fp32", "m10e5", "m7e4", "m7e4:rne", "m5e4", "m5e4:rne", "m4e3", "m4e3:rne")
-INTEGERS = ("int32:wrap",) + tuple(
-    f"int{bits}:{overflow}" for bits in (24, 20, 18, 16, 14, 12) for overflow in ("wrap", "saturate")
+WIDTHS = (24, 20, 18, 16, 14, 12)
+INTEGERS = (
+    "int32:wrap",
+    *(f"int{bits}:{overflow}" for bits in WIDTHS for overflow in ("wrap", "saturate")),
 )
 # M4E3 also with the biases, of those tried, that are the best for the calibration sentences.
 NARROWEST = ("m4e3:b{}:p{}", "m4e3:b{}:p{}:rne")
@@ -108,7 +110,9 @@ class Study:
         for text in NARROWEST:
             rows.append(self._float_row(self._choose_biases(text), "biases chosen"))
         for text in INTEGERS:
-            rows.append(self._row("int8", text, Int8Products(self.layers, ab.get_accumulator(text))))
+            rows.append(
+                self._row("int8", text, Int8Products(self.layers, ab.get_accumulator(text)))
+            )
         return rows
 
     def _float_row(self, text: str, note: str = "") -> Row:
