@@ -9,8 +9,9 @@ import abcdeep_core as ab
 
 pytest.importorskip("onnx", reason="needs the extra [onnx]")
 
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from onnx_cases import FLOAT, INT8, SAMPLES, UINT8, accumulators, node, run, save  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_cases import FLOAT, INT8, SAMPLES, UINT8, accumulators, node, run, save
 
 RNG = np.random.default_rng(5)
 TYPES = {"u8": (UINT8, np.uint8), "s8": (INT8, np.int8)}
@@ -153,7 +154,9 @@ def test_zero_point_computed_from_data(tmp_path):
 
 
 def dequantized(name, zero="z"):
-    return node("DequantizeLinear", [name, f"{name}.s", f"{name}.{zero}"], [f"{name}.f"], f"d{name}")
+    return node(
+        "DequantizeLinear", [name, f"{name}.s", f"{name}.{zero}"], [f"{name}.f"], f"d{name}"
+    )
 
 
 CODES = {

@@ -212,10 +212,9 @@ def _batches(source: Source, memory: int, batch: int | None) -> list[Batch]:
     if not source.samples:
         return []
     sizes = {name: 4 * np.asarray(x).nbytes for name, x in source.inputs(0, 1).items()}
+    groups: list[tuple[str | None, int]] = [(None, sum(sizes.values()))]
     if apart:
         groups = [(layer.name, sizes[layer.name]) for layer in source.layers]
-    else:
-        groups = [(None, sum(sizes.values()))]
     batches: list[Batch] = []
     for name, size in groups:
         most = max(1, min(memory // 2 // max(size, 1), -(-source.samples // 4)))
