@@ -177,8 +177,8 @@ def overflow_source(
             weight=layer.weight,
             input_range=(-LARGEST, LARGEST),
             weight_range=(-LARGEST, LARGEST),
-            input_type="s8, symmetric",
-            weight_type="s8, symmetric",
+            input_type="s8",
+            weight_type="s8",
             input_scale=float(layer.input_scale),
             weight_scale=layer.weight_scale,
         )
