@@ -33,7 +33,9 @@ def cases(settings: Settings) -> Iterator[Case]:
                 name=f"width curve, int8{suffix}, against P = {bits}",
                 work=work,
                 unit="MAC",
-                run=lambda group=group: ab.accumulator_widths(x, w, group=group, threads=threads),
+                run=lambda group=group: ab.accumulator_widths(
+                    x, w, group=group, every_order=False, threads=threads
+                ),
                 baseline_run=lambda group=group, bits=bits: ab.matmul(
                     x, w, product(bits, group), threads=threads
                 ),
@@ -41,6 +43,17 @@ def cases(settings: Settings) -> Iterator[Case]:
                 targets=_THIRD,
                 shape=shape,
             )
+
+    yield Case(
+        name="width curve and every order, int8, against P = 24",
+        work=work,
+        unit="MAC",
+        run=lambda: ab.accumulator_widths(x, w, threads=threads),
+        baseline_run=lambda: ab.matmul(x, w, product(24), threads=threads),
+        baseline="integer saturate, P = 24",
+        targets=_THIRD,
+        shape=shape,
+    )
 
     def every_width() -> None:
         for bits in range(_WIDTHS[0], _WIDTHS[1] + 1):
@@ -50,7 +63,7 @@ def cases(settings: Settings) -> Iterator[Case]:
         name="width curve, int8, against a run for every width",
         work=work,
         unit="MAC",
-        run=lambda: ab.accumulator_widths(x, w, threads=threads),
+        run=lambda: ab.accumulator_widths(x, w, every_order=False, threads=threads),
         baseline_run=every_width,
         baseline="25 products with events, P = 8 to 32",
         shape=shape,

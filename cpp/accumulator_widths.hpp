@@ -13,12 +13,13 @@ inline constexpr int width_bins = 66;  // widths 0..64, and no_width
 inline constexpr int no_width = 65;    // of a negative number in an unsigned accumulator
 
 struct WidthJob {
-    std::int64_t group = 1;      // terms of a step
-    std::int64_t chunk = 0;      // terms of a partial sum; 0: all
-    bool is_signed = true;       // accumulator
+    std::int64_t group = 1;       // terms of a step
+    std::int64_t chunk = 0;       // terms of a partial sum; 0: all
+    bool is_signed = true;        // accumulator
     bool merges_exactly = false;  // the sums of chunks are added elsewhere: they do not count
-    bool greedy_order = false;   // partial sums of the greedy order instead of the given one
-    const std::uint8_t* counted = nullptr;  // rows whose partial sums are counted; null: none
+    bool every_order = true;      // the last two kinds too
+    bool greedy_order = false;    // partial sums of the greedy order instead of the given one
+    const std::uint8_t* counted = nullptr;   // rows whose partial sums are counted; null: none
     std::uint8_t* widths[width_kinds] = {};  // (m, n) at [m * columns + n]
 };
 

@@ -1,12 +1,11 @@
 // Bindings: widths of accumulators, and spans of exponents.
-#include "accumulator_widths.hpp"
-
 #include <nanobind/stl/optional.h>
 
 #include <algorithm>
 #include <mutex>
 #include <optional>
 
+#include "accumulator_widths.hpp"
 #include "bindings.hpp"
 #include "dispatch.hpp"
 #include "exponent_spans.hpp"
@@ -46,9 +45,9 @@ struct WidthTable {
 nb::tuple accumulator_widths(AnyIn a, AnyIn b, std::optional<AnyIn> c,
                              std::optional<ArrayIn<std::int64_t>> order, std::int64_t group,
                              std::int64_t chunk, bool is_signed, bool merges_exactly,
-                             bool greedy_order, bool wide, std::optional<Bytes> counted,
-                             ArrayOut<std::uint8_t, 3> widths, ArrayOut<std::int64_t, 2> partial_sums,
-                             int threads) {
+                             bool every_order, bool greedy_order, bool wide,
+                             std::optional<Bytes> counted, ArrayOut<std::uint8_t, 3> widths,
+                             ArrayOut<std::int64_t, 2> partial_sums, int threads) {
     WidthTable table;
     {
         const nb::gil_scoped_release release;
@@ -56,13 +55,13 @@ nb::tuple accumulator_widths(AnyIn a, AnyIn b, std::optional<AnyIn> c,
         job.rows = std::int64_t(a.shape(0)), job.terms = std::int64_t(a.shape(1));
         job.columns = std::int64_t(b.shape(1));
         job.a = view_of(a), job.b = view_of(b);
-        if (c)
-            job.c = {static_cast<const std::int64_t*>(c->data()), c->stride(0), c->stride(1)};
+        if (c) job.c = {static_cast<const std::int64_t*>(c->data()), c->stride(0), c->stride(1)};
         job.order = order ? order->data() : nullptr;
         WidthJob one{.group = group,
                      .chunk = chunk,
                      .is_signed = is_signed,
                      .merges_exactly = merges_exactly,
+                     .every_order = every_order,
                      .greedy_order = greedy_order,
                      .counted = counted ? counted->data() : nullptr};
         const std::int64_t plane = job.rows * job.columns;
@@ -93,12 +92,13 @@ nb::tuple accumulator_widths(AnyIn a, AnyIn b, std::optional<AnyIn> c,
     return nb::make_tuple(table.totals.smallest, table.totals.largest);
 }
 
-// widths (M, N) -> counts (N, width_bins) is added to; first (width_bins): the first place in memory
-// of each width, if it is before what is there.
+// widths (M, N) -> counts (N, width_bins) is added to; first (width_bins): the first place in
+// memory of each width, if it is before what is there.
 void count_widths(ArrayIn<std::uint8_t, 2> widths, ArrayOut<std::int64_t, 2> counts,
                   ArrayOut<std::int64_t> first) {
     const nb::gil_scoped_release release;
-    const std::int64_t rows = std::int64_t(widths.shape(0)), columns = std::int64_t(widths.shape(1));
+    const std::int64_t rows = std::int64_t(widths.shape(0)),
+                       columns = std::int64_t(widths.shape(1));
     std::int64_t* const seen = first.data();
     for (std::int64_t m = 0; m < rows; ++m)
         for (std::int64_t n = 0; n < columns; ++n) {
@@ -132,7 +132,7 @@ void bind_accumulator_widths(nb::module_& m) {
     m.attr("ZERO_EXPONENT") = int(zero_exponent);
     m.def("accumulator_widths", &accumulator_widths, "a"_a.noconvert(), "b"_a.noconvert(),
           "c"_a.none().noconvert(), "order"_a.none().noconvert(), "group"_a, "chunk"_a,
-          "is_signed"_a, "merges_exactly"_a, "greedy_order"_a, "wide"_a,
+          "is_signed"_a, "merges_exactly"_a, "every_order"_a, "greedy_order"_a, "wide"_a,
           "counted"_a.none().noconvert(), "widths"_a.noconvert(), "partial_sums"_a.noconvert(),
           "threads"_a);
     m.def("count_widths", &count_widths, "widths"_a.noconvert(), "counts"_a.noconvert(),

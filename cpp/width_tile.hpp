@@ -32,10 +32,14 @@ int width_of(E lowest, E highest, bool is_signed) {
     return lowest < 0 ? no_width : std::bit_width(U(highest));
 }
 
-// Products of lanes: of 16-bit numbers in 32-bit lanes, if `narrow`.
-template <class V, bool narrow>
+// What a lane of an operand holds: a number; one of 16 bits, the upper half zero; or two of those,
+// terms that no partial sum parts.
+enum class Packing { whole, half, pair };
+
+// Products of lanes, those of a pair added.
+template <class V, Packing packing>
 V products(V a, V b) {
-    if constexpr (narrow) {
+    if constexpr (packing != Packing::whole) {
         static_assert(sizeof(Element<V>) == 4);
 #if defined(__AVX512BW__) && ABCDEEP_VECTOR_BYTES == 64
         return V(_mm512_madd_epi16(__m512i(a), __m512i(b)));
@@ -44,7 +48,7 @@ V products(V a, V b) {
 #elif defined(__SSE2__) && ABCDEEP_VECTOR_BYTES == 16
         return V(_mm_madd_epi16(__m128i(a), __m128i(b)));
 #else
-        return ((a << 16) >> 16) * ((b << 16) >> 16);
+        return ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
 #endif
     }
     return a * b;
@@ -55,24 +59,26 @@ template <class V>
 V add_positive(V sum, V p) {
 #if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
     if constexpr (sizeof(Element<V>) == 4)  // a port that larger() does not use
-        return V(_mm512_mask_add_epi32(
-            __m512i(sum), _mm512_cmpgt_epi32_mask(__m512i(p), _mm512_setzero_si512()), __m512i(sum),
-            __m512i(p)));
+        return V(_mm512_mask_add_epi32(__m512i(sum),
+                                       _mm512_cmpgt_epi32_mask(__m512i(p), _mm512_setzero_si512()),
+                                       __m512i(sum), __m512i(p)));
 #endif
     return sum + upper_of(p, V{});
 }
 
-template <class V, bool narrow>
+// every_order: also what the widths beyond the first two need.
+template <class V, Packing packing, bool every_order>
 class WidthTile {
     using E = Element<V>;
     static constexpr int width = lanes<V>, vectors = 2, columns = vectors * width, rows = 2;
-    static constexpr std::int64_t depth = 256;  // terms of a panel
+    static constexpr int in_lane = packing == Packing::pair ? 2 : 1;
+    static constexpr std::int64_t depth = 256;  // lanes of terms of a panel
 
     // Of one row and one vector of columns.
     struct State {
-        V chunk{}, smallest{}, largest{};      // of the sum of a chunk
-        V merged{}, positive{}, negative{};    // sums of chunks, positive terms, negative terms
-        V top{}, bottom{};                     // largest and smallest term
+        V chunk{}, smallest{}, largest{};    // of the sum of a chunk
+        V merged{}, positive{}, negative{};  // sums of chunks, positive terms, negative terms
+        V top{}, bottom{};                   // largest and smallest term
     };
     struct RowRange {
         std::int64_t begin, end;
@@ -83,23 +89,25 @@ class WidthTile {
         : job_(job),
           widths_(widths),
           totals_(totals),
-          chunk_(widths.chunk > 0 && widths.chunk < job.terms ? widths.chunk : job.terms) {}
+          terms_((job.terms + in_lane - 1) / in_lane),
+          group_((widths.group + in_lane - 1) / in_lane),
+          chunk_(widths.chunk > 0 && widths.chunk < job.terms ? widths.chunk / in_lane : terms_) {}
 
     void run(const Block& block) {
         const std::int64_t row_tiles = (block.row_end - block.row_begin + rows - 1) / rows;
         const Scratch<State> states(row_tiles * rows * vectors);
-        const Scratch<E> panel(depth * columns), left(row_tiles * rows * job_.terms);
+        const Scratch<E> panel(depth * columns), left(row_tiles * rows * terms_);
         for (std::int64_t i = 0; i < row_tiles; ++i)
-            pack_left(left + i * rows * job_.terms, block.row_begin + i * rows, block.row_end);
+            pack_left(left + i * rows * terms_, block.row_begin + i * rows, block.row_end);
         for (std::int64_t n = block.column_begin; n < block.column_end; n += columns) {
             const int valid = int(std::min<std::int64_t>(columns, block.column_end - n));
             for (std::int64_t m = 0; m < row_tiles * rows; ++m)
                 open(states + m * vectors, block.row_begin + m, n, valid, block.row_end);
-            for (std::int64_t k = 0; k < job_.terms; k += depth) {
-                const std::int64_t end = std::min(job_.terms, k + depth);
+            for (std::int64_t k = 0; k < terms_; k += depth) {
+                const std::int64_t end = std::min(terms_, k + depth);
                 pack_right(panel, n, valid, k, end);
                 for (std::int64_t i = 0; i < row_tiles; ++i)
-                    terms(left + (i * job_.terms + k) * rows, panel, states + i * rows * vectors, k,
+                    terms(left + (i * terms_ + k) * rows, panel, states + i * rows * vectors, k,
                           end, {block.row_begin + i * rows, block.row_end}, valid);
             }
             for (std::int64_t m = block.row_begin; m < block.row_end; ++m)
@@ -108,10 +116,19 @@ class WidthTile {
     }
 
   private:
-    static E packed(std::int32_t x) {
-        return narrow ? E(x & 0xffff) : E(x);
-    }
     std::int64_t operand_index(std::int64_t k) const { return job_.order ? job_.order[k] : k; }
+
+    // Lane k of an operand, whose term i is at(i).
+    template <class At>
+    E lane(std::int64_t k, const At& at) const {
+        if constexpr (packing == Packing::whole) return E(at(operand_index(k)));
+        if constexpr (packing == Packing::half) return E(at(operand_index(k)) & 0xffff);
+        const std::int64_t first = k * in_lane, second = first + 1;
+        const std::uint32_t low = std::uint32_t(at(operand_index(first))) & 0xffff;
+        const std::uint32_t high =
+            second < job_.terms ? std::uint32_t(at(operand_index(second))) << 16 : 0;
+        return E(low | high);
+    }
 
     // All terms of a tile's rows; a last odd row stands for two.
     void pack_left(E* to, std::int64_t first, std::int64_t row_end) const {
@@ -119,8 +136,10 @@ class WidthTile {
             for (int i = 0; i < rows; ++i) {
                 const std::int64_t m = std::min(first + i, row_end - 1);
                 const auto* row = data + m * job_.a.row_stride;
-                for (std::int64_t k = 0; k < job_.terms; ++k)
-                    to[k * rows + i] = packed(row[operand_index(k) * job_.a.column_stride]);
+                for (std::int64_t k = 0; k < terms_; ++k)
+                    to[k * rows + i] = lane(k, [&](std::int64_t term) {
+                        return std::int32_t(row[term * job_.a.column_stride]);
+                    });
             }
         });
     }
@@ -128,9 +147,11 @@ class WidthTile {
                     std::int64_t end) const {
         with_type(job_.b.data, job_.b.type, [&](auto* data) {
             for (std::int64_t k = begin; k < end; ++k, to += columns) {
-                const auto* row = data + operand_index(k) * job_.b.row_stride +
-                                  first * job_.b.column_stride;
-                for (int n = 0; n < valid; ++n) to[n] = packed(row[n * job_.b.column_stride]);
+                for (int n = 0; n < valid; ++n)
+                    to[n] = lane(k, [&](std::int64_t term) {
+                        return std::int32_t(
+                            data[term * job_.b.row_stride + (first + n) * job_.b.column_stride]);
+                    });
                 for (int n = valid; n < columns; ++n) to[n] = 0;
             }
         });
@@ -151,7 +172,7 @@ class WidthTile {
     // End of the group that holds term k of a chunk.
     std::int64_t group_end(std::int64_t k) const {
         const std::int64_t start = k / chunk_ * chunk_;
-        return start + ((k - start) / widths_.group + 1) * widths_.group;
+        return start + ((k - start) / group_ + 1) * group_;
     }
 
     void terms(const E* a, const E* b, State* states, std::int64_t begin, std::int64_t end,
@@ -163,18 +184,18 @@ class WidthTile {
         for (std::int64_t m = range.begin; m < range.end && m < range.begin + rows; ++m)
             counted |= widths_.counted && widths_.counted[m];
         for (std::int64_t k = begin; k < end;) {
-            const std::int64_t chunk_end = std::min(job_.terms, (k / chunk_ + 1) * chunk_);
+            const std::int64_t chunk_end = std::min(terms_, (k / chunk_ + 1) * chunk_);
             const std::int64_t stop = std::min(end, chunk_end);
-            if (widths_.group == 1 && !counted) {
+            if (group_ == 1 && !counted) {
                 for (; k < stop; ++k, a += rows, b += columns) {
                     add(a, b, s);
                     note(s);
                 }
             } else {
                 while (k < stop) {
-                    if (!counted && k + widths_.group == group_end(k)) {
-                        for (; k + widths_.group <= stop; k += widths_.group) {
-                            for (std::int64_t i = 0; i < widths_.group; ++i, a += rows, b += columns)
+                    if (!counted && k + group_ == group_end(k)) {
+                        for (; k + group_ <= stop; k += group_) {
+                            for (std::int64_t i = 0; i < group_; ++i, a += rows, b += columns)
                                 add(a, b, s);
                             note(s);
                         }
@@ -200,8 +221,9 @@ class WidthTile {
 #pragma GCC unroll 8
             for (int j = 0; j < vectors; ++j) {
                 State& one = s[i][j];
-                const V p = products<V, narrow>(broadcast<V>(a[i]), load<V>(b + j * width));
+                const V p = products<V, packing>(broadcast<V>(a[i]), load<V>(b + j * width));
                 one.chunk += p;
+                if constexpr (!every_order) continue;
                 one.positive = add_positive(one.positive, p);
                 one.top = upper_of(one.top, p);
                 one.bottom = lower_of(one.bottom, p);
@@ -260,6 +282,7 @@ class WidthTile {
             largest = std::max(largest, s.largest[lane]);
             put(given_width, s.smallest[lane], s.largest[lane]);
             put(final_width, std::min(sum, E(0)), std::max(sum, E(0)));
+            if constexpr (!every_order) continue;
             put(any_order_width, std::min(low, E(start + negative)),
                 std::max(high, E(start + positive)));
             // A negative term is added to a sum of at least 1, a positive one to at most 0.
@@ -273,7 +296,8 @@ class WidthTile {
     const IntegerJob& job_;
     const WidthJob& widths_;
     WidthTotals& totals_;
-    std::int64_t chunk_;
+    // In lanes: a pair counts as one.
+    std::int64_t terms_, group_, chunk_;
 };
 
 }  // namespace

@@ -54,6 +54,14 @@ def check(x, w, *, c=None, order="natural", group=1, chunk=0, merge="same", sign
     for name in NAMES:
         np.testing.assert_array_equal(getattr(got, name), want[name], name)
     assert (got.smallest, got.largest) == (smallest, largest)
+    few = ab.accumulator_widths(
+        x, w, c=c, order=order, group=group, chunk=chunk, merge=merge, signed=signed,
+        every_order=False, **kw
+    )  # fmt: skip
+    for name in NAMES[:2]:
+        np.testing.assert_array_equal(getattr(few, name), want[name], name)
+    assert few.any_order is few.greedy is None
+    assert (few.smallest, few.largest) == (smallest, largest)
 
 
 @pytest.mark.parametrize("dtype_w", DTYPES)

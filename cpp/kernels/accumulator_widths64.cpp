@@ -58,11 +58,12 @@ class GreedyOrder {
 void accumulator_widths64(const IntegerJob& job, const WidthJob& widths, const Block& block,
                           WidthTotals& totals) {
     using V = Vector<std::int64_t>;
-    if (!widths.greedy_order) return WidthTile<V, false>(job, widths, totals).run(block);
+    if (!widths.greedy_order)
+        return WidthTile<V, Packing::whole, true>(job, widths, totals).run(block);
     WidthTotals given;  // its partial sums are those of another order
     WidthJob others = widths;
     others.counted = nullptr;
-    WidthTile<V, false>(job, others, given).run(block);
+    WidthTile<V, Packing::whole, true>(job, others, given).run(block);
     GreedyOrder(job, widths, totals).run(block);
 }
 

@@ -39,9 +39,9 @@ class AccumulatorWidths:
         Holds every partial sum in the given order.
     final : ndarray of uint8
         Holds the sum: no order can do with less.
-    any_order : ndarray of uint8
+    any_order : ndarray of uint8 or None
         Holds every partial sum in every order.
-    greedy : ndarray of uint8
+    greedy : ndarray of uint8 or None
         Holds every partial sum of the greedy order (`greedy_order`).
     smallest, largest : int
         Extreme partial sums in the given order, the empty sum included.
@@ -57,8 +57,8 @@ class AccumulatorWidths:
 
     given: npt.NDArray[np.uint8]
     final: npt.NDArray[np.uint8]
-    any_order: npt.NDArray[np.uint8]
-    greedy: npt.NDArray[np.uint8]
+    any_order: npt.NDArray[np.uint8] | None
+    greedy: npt.NDArray[np.uint8] | None
     smallest: int
     largest: int
 
@@ -73,6 +73,7 @@ def accumulator_widths(
     chunk: SupportsIndex = 0,
     merge: Literal["same", "exact"] = "same",
     signed: bool = True,
+    every_order: bool = True,
     threads: SupportsIndex | None = None,
 ) -> AccumulatorWidths:
     """Return the widths that the partial sums of the dot products of x @ w need.
@@ -97,6 +98,8 @@ def accumulator_widths(
         not count.
     signed : bool
         Two's complement, or unsigned.
+    every_order : bool
+        False leaves out `any_order` and `greedy`, which takes half the time, or less in groups.
     threads : int, optional
         Threads to use; the result does not depend on it.
 
@@ -123,7 +126,9 @@ def accumulator_widths(
     >>> int(widths.given[0, 0]), int(widths.final[0, 0]), widths.largest
     (9, 8, 200)
     """
-    request = WidthRequest(order=order, group=group, chunk=chunk, merge=merge, signed=signed)
+    request = WidthRequest(
+        order=order, group=group, chunk=chunk, merge=merge, signed=signed, every_order=every_order
+    )
     rows = as_operand("x", x, _OPERANDS)
     weight = as_operand("w", w, _OPERANDS)
     if rows.ndim < 1 or weight.ndim != 2 or rows.shape[-1] != weight.shape[0]:
@@ -140,8 +145,8 @@ def accumulator_widths(
     return AccumulatorWidths(
         given=given,
         final=final,
-        any_order=any_order,
-        greedy=greedy,
+        any_order=any_order if every_order else None,
+        greedy=greedy if every_order else None,
         smallest=extremes[0],
         largest=extremes[1],
     )
@@ -156,6 +161,7 @@ class WidthRequest:
     chunk: SupportsIndex = 0
     merge: str = "same"
     signed: bool = True
+    every_order: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", integer("group", self.group, 1, 2**62))
@@ -211,6 +217,7 @@ class WidthRequest:
             int(self.chunk),
             self.signed,
             self.merge == "exact",
+            self.every_order,
             self.is_greedy,
             not narrow,
             counted,
