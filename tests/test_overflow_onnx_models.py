@@ -16,9 +16,9 @@ import abcdeep_core as ab
 onnx = pytest.importorskip("onnx", reason="needs the extra [onnx]")
 
 from onnx import TensorProto  # noqa: E402
-from onnx_cases import FLOAT, INT8, SAMPLES, UINT8, accumulators, model, node, run, save  # noqa: E402
 
 from abcdeep_core.overflow import _onnx_run  # noqa: E402
+from onnx_cases import FLOAT, INT8, SAMPLES, UINT8, accumulators, model, node, run, save  # noqa: E402
 
 RNG = np.random.default_rng(6)
 RUNTIME = importlib.util.find_spec("onnxruntime") is not None

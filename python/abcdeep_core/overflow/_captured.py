@@ -126,9 +126,13 @@ class CapturedLayer:
     ) -> Array | None:
         if self.bias is None:
             return None
-        if self.bias.dtype.kind in "iu":
-            return np.broadcast_to(self.bias, (channels,)).astype(np.int64)
-        bias = np.broadcast_to(self.bias, (channels,))
+        if self.bias.size != 1 and self.bias.shape != (channels,):
+            raise ValueError(
+                f"{self.name}: bias: expected the shape ({channels},), got {self.bias.shape}"
+            )
+        bias = np.broadcast_to(self.bias.reshape(-1), (channels,))
+        if bias.dtype.kind in "iu":
+            return bias.astype(np.int64)
         if quantizer.scale is None or weight.scale is None:
             raise ValueError(f"{self.name}: expected scales of input and weight for a float bias")
         return quantize_bias(f"{self.name}: bias", bias, quantizer.scale, weight.scale)
