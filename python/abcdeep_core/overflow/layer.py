@@ -149,9 +149,7 @@ class OverflowLayer:
         """Return the sizes of the convolution of inputs of `shape` (N, C, H, W)."""
         # no memory behind it: only its shape counts
         x = np.broadcast_to(np.zeros((), np.int8), shape)
-        return Geometry.of(
-            x, self.weight, self.stride, self.padding, self.dilation, self.groups
-        )
+        return Geometry.of(x, self.weight, self.stride, self.padding, self.dilation, self.groups)
 
     def check_input(self, x: Any) -> Array:
         """Return an input, checked: dtype, shape and range."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from .._arrays import Array
 from .layer import OverflowLayer
@@ -66,6 +66,7 @@ class ArraySource:
     title: str = ""
     skipped: Sequence[Skipped] = ()
     samples: int = dataclasses.field(init=False)
+    independent_layers: ClassVar[bool] = True  # inputs of one layer cost no work for the others
 
     def __post_init__(self) -> None:
         names = [layer.name for layer in self.layers]
