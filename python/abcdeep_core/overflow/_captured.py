@@ -167,7 +167,9 @@ class CapturedSource:
         quantizers: Mapping[str, InputQuantizer],
         found: Mapping[str, CapturedLayer],
     ) -> None:
-        self.title, self.layers, self.skipped = title, tuple(layers), tuple(skipped)
+        self.title = title
+        self.layers: Sequence[OverflowLayer] = tuple(layers)
+        self.skipped: Sequence[Skipped] = tuple(skipped)
         self.samples = capture.samples
         self._capture, self._quantizers = capture, dict(quantizers)
         self._pads = {

@@ -82,9 +82,10 @@ def element_dtype(kind: int) -> np.dtype[Any]:
         A number that is none.
     """
     try:
-        return helper.tensor_dtype_to_np_dtype(kind)
+        dtype: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(kind)
     except KeyError:
         raise ValueError(f"expected an element type of ONNX, got {kind}") from None
+    return dtype
 
 
 class Graph:
