@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import abcdeep_core as ab
-from abcdeep_core.overflow import layer_bounds
+from abcdeep_core.overflow import ArraySource, layer_bounds
 from oracle_widths import narrowest
 
 RNG = np.random.default_rng(0)
@@ -24,6 +24,7 @@ LAYERS = [
     ab.OverflowLayer(name="second", weight=V, input_range="s8", bias=np.array([0, 5000, -70000])),
 ]
 INPUTS = {"first": X, "second": Y}
+EMPTY: dict[str, Any] = {"settings": {}, "layers": []}
 
 
 @pytest.mark.parametrize("method", ["data_type", "l1", "sign_split"])
@@ -110,7 +111,7 @@ def brute_report(lo: int = 8, hi: int = 32) -> dict[str, Any]:
                 },
             }
         )
-    return {"layers": layers}
+    return {"settings": {}, "layers": layers}
 
 
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
@@ -160,6 +161,47 @@ def test_a_curve_that_starts_or_ends_too_early():
     assert ab.minimize_accumulators(LAYERS, report=Report()).bits == full.bits
     floor = ab.minimize_accumulators(LAYERS, report=brute_report(), widths=(20, 32))
     assert floor.bits == {"first": 20, "second": 20}
+
+
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize("max_rate", [None, 0.03])
+def test_inputs_a_source_and_a_report_are_the_same(overflow, max_rate):
+    rate = {} if max_rate is None else {"max_rate": max_rate}
+    by_hand = ab.minimize_accumulators(
+        LAYERS, report=brute_report(2), overflow=overflow, max_rate=max_rate
+    )
+    by_inputs = ab.minimize_accumulators(LAYERS, INPUTS, overflow=overflow, **rate)
+    assert by_inputs == by_hand
+    report = ab.overflow_report(LAYERS, INPUTS, accumulators=())
+    by_report = ab.minimize_accumulators(LAYERS, report=report, overflow=overflow, **rate)
+    assert by_report == by_hand
+    source = ArraySource(LAYERS, INPUTS)
+    by_source = ab.minimize_accumulators(source, max_rate=max_rate or 0.0, overflow=overflow)
+    assert by_source == by_hand
+    assert ab.minimize_accumulators(source) == ab.minimize_accumulators(LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("steps", "datapath"),
+    [
+        ({"group": 4}, {"group": 4}),
+        ({"tile": 16}, {"chunk": 16}),
+        ({"tile": 16, "tile_merge": "exact"}, {"chunk": 16, "merge": "exact"}),
+        ({"order": "reverse"}, {"order": "reverse"}),
+    ],
+)
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+def test_accumulators_have_the_steps_of_the_report(steps, datapath, overflow):
+    report = ab.overflow_report(LAYERS, INPUTS, accumulators=(), **steps)
+    choice = ab.minimize_accumulators(LAYERS, report=report, overflow=overflow)
+    chosen = choice.datapaths["first"]
+    for field, value in datapath.items():
+        assert getattr(chosen, field) == value
+    exact = X.astype(int) @ W.astype(int)
+    np.testing.assert_array_equal(ab.matmul(X, W, chosen), exact)
+    format_ = chosen.accumulator.format.replace(bits=choice.bits["first"] - 1)
+    narrower = chosen.replace(accumulator=chosen.accumulator.__class__(format=format_))
+    assert (ab.matmul(X, W, narrower) != exact).any()
 
 
 # Metrics
@@ -248,12 +290,15 @@ def test_result_as_json_and_table():
     [
         ({"method": "l2"}, ValueError, "method must be one of data_type"),
         ({"method": "l1", "report": {}}, ValueError, "one of method, report and metric"),
-        ({"max_rate": 0.1}, ValueError, "max_rate needs a report"),
+        ({"max_rate": 0.1}, ValueError, "max_rate needs a report, inputs or a Source"),
+        ({"max_rate": 0.1, "method": "l1"}, ValueError, "max_rate needs a report"),
+        ({"inputs": {"first": X}}, ValueError, "inputs must be those of the layers"),
         ({"minimum": 0.1}, ValueError, "minimum needs a metric"),
         ({"candidates": ["m7e4"]}, ValueError, "candidates needs a metric"),
         ({"metric": len}, ValueError, "metric needs a minimum"),
         ({"metric": 3, "minimum": 1}, TypeError, "metric must be callable, got int"),
-        ({"inputs": INPUTS}, ValueError, "inputs are for method='input_ranges'"),
+        ({"inputs": INPUTS, "method": "l1"}, ValueError, "inputs must be None with method='l1'"),
+        ({"inputs": INPUTS, "report": {}}, ValueError, "inputs must be None with a report"),
         (
             {"inputs": {"first": X}, "method": "input_ranges"},
             ValueError,
@@ -268,8 +313,8 @@ def test_result_as_json_and_table():
         ({"widths": 5}, TypeError, "widths must be a pair"),
         ({"widths": (1, 70)}, ValueError, "widths must be in 2..63"),
         ({"overflow": "trap"}, ValueError, "overflow must be 'wrap' or 'saturate'"),
-        ({"report": {"layers": []}}, ValueError, "report must hold the layer first"),
-        ({"report": {"layers": []}, "max_rate": 2}, ValueError, "max_rate must be in 0..1"),
+        ({"report": EMPTY}, ValueError, "report must hold the layer first"),
+        ({"report": EMPTY, "max_rate": 2}, ValueError, "max_rate must be in 0..1"),
         (
             {"metric": lambda c: 0.1, "minimum": 1},
             ValueError,

@@ -201,30 +201,22 @@ def test_dsp_slices(x, w, bits, expected):
     assert {name for name, fit in fits.items() if fit} == expected
 
 
-@given(st.lists(st.integers(-2000, 2000), max_size=30))
-def test_greedy_order_stays_within_its_width(products):
-    order = ab.greedy_order(products).tolist()
+@given(st.lists(st.integers(-2000, 2000), max_size=30), st.integers(-5000, 5000))
+def test_greedy_order_stays_within_its_width(products, start):
+    order = ab.greedy_order(products, start=start).tolist()
     assert sorted(order) == list(range(len(products)))
-    running, sums = 0, [0]
-    for k in order:
-        assert products[k] == 0 or (products[k] > 0) == (
-            running <= 0
-            if any(p > 0 for p in remaining(products, order, k))
-            and any(p < 0 for p in remaining(products, order, k))
-            else products[k] > 0
-        )
-        running += products[k]
-        sums.append(running)
+    sums = [start]
+    for place, k in enumerate(order):
+        rest = [products[j] for j in order[place:]]
+        if min(rest) < 0 < max(rest):
+            assert products[k] > 0 if sums[-1] <= 0 else products[k] < 0
+        sums.append(sums[-1] + products[k])
     largest = max(map(abs, products), default=0)
-    assert min(sum(products), -largest) <= min(sums)
-    assert max(sums) <= max(sum(products), largest)
-    width = int(ab.greedy_width(products))
-    assert width == narrowest([min(sum(products), -largest), max(sum(products), largest)])
+    ends = [start, sums[-1], largest, -largest]
+    assert min(ends) <= min(sums) <= max(sums) <= max(ends)
+    width = int(ab.greedy_width(products, start=start))
+    assert width == narrowest(ends)
     assert narrowest(sums) <= width
-
-
-def remaining(products: list[int], order: list[int], k: int) -> list[int]:
-    return [products[j] for j in order[order.index(k) :]]
 
 
 def test_greedy_order_of_the_golden_vector():

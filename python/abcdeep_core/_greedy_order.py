@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from ._arrays import Array
+from ._format_base import integer
 from ._integer_arrays import integer_array
 from .bounds import signed_width
 
@@ -38,8 +38,9 @@ def greedy_order(products: npt.ArrayLike, *, start: SupportsIndex = 0) -> Array:
 
     Notes
     -----
-    Every running sum lies in [min(S, -p), max(S, p)], S the final sum and p the largest magnitude
-    of a product: `greedy_width` bits always suffice, and no order needs fewer than S does.
+    Every running sum lies in [min(S, s, -p), max(S, s, p)], S the final sum, s the start and p the
+    largest magnitude of a product: `greedy_width` bits always suffice, and no order needs fewer
+    than S does.
 
     Examples
     --------
@@ -51,26 +52,28 @@ def greedy_order(products: npt.ArrayLike, *, start: SupportsIndex = 0) -> Array:
     [1500, 300, -400, 600, -1200, -900, 0, 2000]
     """
     terms = _terms(products)
-    first = operator.index(start)
+    first = integer("start", start)
     orders = np.empty(terms.shape, np.int64)
     for index in np.ndindex(terms.shape[:-1]):
         orders[index] = _order(terms[index].tolist(), first)
     return orders
 
 
-def greedy_width(products: npt.ArrayLike) -> Array:
+def greedy_width(products: npt.ArrayLike, *, start: SupportsIndex = 0) -> Array:
     """Return the bits of a signed accumulator that the greedy order of `greedy_order` never leaves.
 
     Parameters
     ----------
     products : array_like of integers, shape (..., K)
         The terms of dot products, along the last axis.
+    start : int
+        What the running sums start from: a bias.
 
     Returns
     -------
     ndarray of int64, shape (...)
-        The width of [min(S, -p), max(S, p)], S the sum of the products and p their largest
-        magnitude, in Python integers.
+        The width of [min(S, s, -p), max(S, s, p)], s the start, S it and the sum of the products,
+        and p their largest magnitude, in Python integers.
 
     Raises
     ------
@@ -84,11 +87,12 @@ def greedy_width(products: npt.ArrayLike) -> Array:
     array(12)
     """
     terms = _terms(products)
+    first = integer("start", start)
     widths = np.empty(terms.shape[:-1], np.int64)
     for index in np.ndindex(widths.shape):
         numbers = terms[index].tolist()
-        total, largest = sum(numbers), max(map(abs, numbers), default=0)
-        widths[index] = signed_width(min(total, -largest), max(total, largest))
+        total, largest = first + sum(numbers), max(map(abs, numbers), default=0)
+        widths[index] = signed_width(min(total, first, -largest), max(total, first, largest))
     return widths
 
 

@@ -41,7 +41,7 @@ def operand_range(name: str, given: OperandType) -> Range:
     if dtype.kind in "iu":
         info: Any = np.iinfo(dtype)
     elif dtype.name in ("int4", "uint4", "int2", "uint2"):
-        info = ml_dtypes.iinfo(dtype)
+        info = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
     else:
         raise TypeError(f"{name} must be an integer type, got {dtype}")
     return int(info.min), int(info.max)

@@ -93,7 +93,7 @@ def load(path: str | os.PathLike[str], run: str) -> tuple[int, dict[str, LayerSt
         If the file is no checkpoint, or one of another run.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             header = json.loads(str(arrays["header"]))
             if header["version"] != VERSION or header["run"] != run:
                 raise _OtherRunError

@@ -143,7 +143,8 @@ class OverflowLayer:
         if self.kind == "linear":
             return self.weight
         kernels = self.weight.reshape(self.groups, self.channels // self.groups, self.terms)
-        return kernels[group].T
+        matrix: Array = kernels[group].T
+        return matrix
 
     def geometry(self, shape: tuple[int, ...]) -> Geometry:
         """Return the sizes of the convolution of inputs of `shape` (N, C, H, W)."""
@@ -179,7 +180,8 @@ class OverflowLayer:
         """
         if self.kind == "linear":
             return x.reshape(-1, self.terms)
-        return self.geometry(x.shape).columns(x, self.padding_value)[group]
+        columns: Array = self.geometry(x.shape).columns(x, self.padding_value)[group]
+        return columns
 
 
 def _check_range(name: str, x: Array, bounds: Range) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
 
+from .._accumulator_widths import GREEDY
 from .._format_base import integer
 from ..accumulators import get_accumulator, integer_accumulator
 from ..bounds import METHODS
@@ -16,16 +18,19 @@ from .choice import AccumulatorChoice, LayerChoice, accumulator_bits
 from .layer import OverflowLayer
 from .layer_bounds import layer_bounds, observed_ranges
 from .metric_search import Metric, MetricSearch
+from .report import OverflowReport
+from .run import overflow_report
+from .source import Source
 
 OVERFLOW = ("wrap", "saturate")
 
 
 def minimize_accumulators(
-    layers: Sequence[OverflowLayer],
+    layers: Source | Sequence[OverflowLayer],
     inputs: Mapping[str, npt.ArrayLike] | None = None,
     *,
     method: str | None = None,
-    report: Any = None,
+    report: OverflowReport | Mapping[str, Any] | None = None,
     max_rate: float | None = None,
     metric: Metric | None = None,
     minimum: float | None = None,
@@ -37,21 +42,24 @@ def minimize_accumulators(
 
     Parameters
     ----------
-    layers : sequence of OverflowLayer
-        Layers with names of their own.
+    layers : sequence of OverflowLayer, or Source
+        Layers with names of their own, or a model with its data.
     inputs : mapping of str to array_like, optional
-        The input of every layer, for ``method="input_ranges"``.
+        The input of every layer. Makes the rate of overflow on these the criterion, by the report
+        that `overflow_report` gives; with ``method="input_ranges"`` only their ranges count.
     method : {"sign_split", "data_type", "l1", "input_ranges"}, optional
-        A bound of `accumulator_bounds`, the criterion unless there is a report or a metric: the
-        widths are proved, for every order of every input in the layer's range ("input_ranges": in
-        the range that each operand has in `inputs`, or else in the layer's). Default "sign_split".
+        A bound of `accumulator_bounds`, the criterion unless there are inputs, a report, a maximal
+        rate or a metric: the widths are proved, for every order of every input in the layer's range
+        ("input_ranges": in the range that each operand has in `inputs`, or else in the layer's).
+        Default "sign_split".
     report : OverflowReport or its `to_dict`, optional
-        Makes the rate of overflow on the report's data, in the report's order of the terms, the
-        criterion.
+        Makes the rate of overflow on the report's data the criterion. The accumulators that are
+        chosen have the order, group and tile of the report (of the greedy order, the natural one).
     max_rate : float, optional
-        Largest share of a layer's outputs that may overflow, 0 by default. An output of a
-        saturating accumulator overflows if any of its running sums does, one of a wrapping
-        accumulator only if its final sum does: wrapped running sums leave no error.
+        Largest share of a layer's outputs that may overflow, 0 by default; for inputs, a report, or
+        a Source. An output of a saturating accumulator overflows if any of its running sums does,
+        one of a wrapping accumulator only if its final sum does: wrapped running sums leave no
+        error, unless wrapped sums of tiles are added in a wider accumulator.
     metric : callable, optional
         Takes a mapping from the layers' names to datapaths and returns a number, larger is better:
         the criterion is ``metric(choice) >= minimum``.
@@ -102,6 +110,7 @@ def minimize_accumulators(
     fc     int17:wrap   17    16 bits: metric 0.988 alone
     metric of all together: 1, at least 1
     """
+    source, layers = (layers, layers.layers) if isinstance(layers, Source) else (None, layers)
     names = [layer.name for layer in layers]
     if len(set(names)) != len(names):
         raise ValueError(f"layers must have names of their own, got {names}")
@@ -118,15 +127,21 @@ def minimize_accumulators(
             "give one of method, report and metric, got "
             + " and ".join(name for name, there in given.items() if there)
         )
-    for name, value, needs in (
-        ("max_rate", max_rate, "report"),
-        ("minimum", minimum, "metric"),
-        ("candidates", candidates, "metric"),
-    ):
-        if value is not None and not given[needs]:
-            raise ValueError(f"{name} needs a {needs}, got none")
-    if inputs is not None and method != "input_ranges":
-        raise ValueError("inputs are for method='input_ranges'; of a report or a metric, its own")
+    for name, value in (("minimum", minimum), ("candidates", candidates)):
+        if value is not None and metric is None:
+            raise ValueError(f"{name} needs a metric, got none")
+    if inputs is not None and (report is not None or metric is not None or source is not None):
+        raise ValueError("inputs must be None with a report, a metric or a Source, got some")
+    if inputs is not None and method not in (None, "input_ranges"):
+        raise ValueError(f"inputs must be None with method={method!r}, got some")
+    data = report
+    if method is None and metric is None:
+        if inputs is not None:
+            data = overflow_report(layers, inputs, accumulators=(), widths=limits)
+        elif source is not None and report is None and max_rate is not None:
+            data = overflow_report(source, accumulators=(), widths=limits)
+    if max_rate is not None and data is None:
+        raise ValueError("max_rate needs a report, inputs or a Source, got none")
     if metric is not None:
         if not callable(metric):
             raise TypeError(f"metric must be callable, got {type(metric).__name__}")
@@ -134,9 +149,8 @@ def minimize_accumulators(
             raise ValueError("metric needs a minimum, got none")
         options = _options(layers, limits, candidates, overflow)
         return MetricSearch(options, metric, float(minimum)).run(bisect=candidates is None)
-    if report is not None:
-        rate = 0.0 if max_rate is None else max_rate
-        return _by_rate(layers, report, rate, limits, overflow)
+    if data is not None:
+        return _by_rate(layers, data, 0.0 if max_rate is None else max_rate, limits, overflow)
     return _by_bound(layers, method or "sign_split", inputs, limits, overflow)
 
 
@@ -173,23 +187,34 @@ def _by_bound(
 
 
 def _integer_choice(
-    name: str, bits: int, reason: str, limits: tuple[int, int], overflow: str, rate: Any = None
+    name: str,
+    bits: int,
+    reason: str,
+    limits: tuple[int, int],
+    overflow: str,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    rate: float | None = None,
 ) -> LayerChoice:
     if bits > limits[1]:
         raise ValueError(f"{name}: needs {bits} bits, got widths up to {limits[1]}")
     width = max(bits, limits[0])
-    return LayerChoice(
-        name=name,
-        accumulator=integer_accumulator(width, overflow),
-        bits=width,
-        reason=reason,
-        rate=rate,
+    accumulator = integer_accumulator(
+        width,
+        overflow,
+        signed=settings.get("signed", True),
+        group=settings.get("group", 1),
+        chunk=settings.get("tile", 0),
+        merge=settings.get("tile_merge", "same"),
     )
+    order = settings.get("order", "natural")
+    if order != GREEDY:
+        accumulator = accumulator.replace(order=order if isinstance(order, str) else tuple(order))
+    return LayerChoice(name=name, accumulator=accumulator, bits=width, reason=reason, rate=rate)
 
 
 def _by_rate(
     layers: Sequence[OverflowLayer],
-    report: Any,
+    report: OverflowReport | Mapping[str, Any],
     max_rate: float,
     limits: tuple[int, int],
     overflow: str,
@@ -197,24 +222,28 @@ def _by_rate(
     if not 0 <= max_rate <= 1:
         raise ValueError(f"max_rate must be in 0..1, got {max_rate!r}")
     data = report if isinstance(report, Mapping) else report.to_dict()
+    settings = data["settings"]
     rows = {row["name"]: row for row in data["layers"]}
+    merged_exactly = settings.get("tile", 0) and settings.get("tile_merge") == "exact"
+    final = overflow == "wrap" and not merged_exactly
     chosen = []
     for layer in layers:
         if layer.name not in rows:
             raise ValueError(f"report must hold the layer {layer.name}, got {sorted(rows)}")
-        bits, count = _narrowest(rows[layer.name], Fraction(max_rate), limits, overflow)
-        outputs = rows[layer.name]["outputs"]
+        row = rows[layer.name]
+        bits, count = _narrowest(row, Fraction(max_rate), limits, final)
+        outputs = row["outputs"]
         reason = f"{count} of {outputs} outputs overflow on the data"
         rate = count / outputs if outputs else 0.0
-        chosen.append(_integer_choice(layer.name, bits, reason, limits, overflow, rate))
+        chosen.append(_integer_choice(layer.name, bits, reason, limits, overflow, settings, rate))
     return AccumulatorChoice(layers=tuple(chosen), criterion="rate", limit=float(max_rate))
 
 
 def _narrowest(
-    row: Mapping[str, Any], max_rate: Fraction, limits: tuple[int, int], overflow: str
+    row: Mapping[str, Any], max_rate: Fraction, limits: tuple[int, int], final: bool
 ) -> tuple[int, int]:
     """Return the smallest width whose rate is low enough, and its count of overflowed outputs."""
-    kind, without = ("persistent", "final") if overflow == "wrap" else ("overflowed", "given")
+    kind, without = ("persistent", "final") if final else ("overflowed", "given")
     widest = max(row["data_widths"][without], limits[0])  # where nothing overflows
     curve = zip(row["curve"]["widths"], row["curve"][kind], strict=True)
     known = [(bits, count) for bits, count in curve if limits[0] <= bits < widest]

@@ -14,22 +14,27 @@ Skipped = tuple[str, str]  # the name of a node, why it is not looked at
 
 @runtime_checkable
 class Source(Protocol):
-    """A model and its data. What `inputs` returns does not depend on how samples are batched.
+    """A model and its data. What `inputs` returns does not depend on how samples are batched."""
 
-    Attributes
-    ----------
-    title : str
-        For people.
-    layers : sequence of OverflowLayer
-    samples : int
-    skipped : sequence of (str, str)
-        Nodes that are not looked at, and why.
-    """
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        ...
 
-    title: str
-    layers: Sequence[OverflowLayer]
-    samples: int
-    skipped: Sequence[Skipped]
+    @property
+    def layers(self) -> Sequence[OverflowLayer]:
+        """The layers, each with a name of its own."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        ...
+
+    @property
+    def skipped(self) -> Sequence[Skipped]:
+        """Nodes that are not looked at, and why."""
+        ...
 
     def inputs(self, begin: int, end: int) -> Mapping[str, Array]:
         """Return the integer inputs of samples [begin, end) by layer name, samples first."""

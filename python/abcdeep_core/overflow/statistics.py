@@ -133,7 +133,8 @@ class LayerStatistics:
     @property
     def outputs(self) -> int:
         """Number of dot products."""
-        return self.dots * self.widths.shape[1]
+        channels: int = self.widths.shape[1]
+        return self.dots * channels
 
     def widest(self, kind: str) -> list[int]:
         """Return the widest width of each channel; 1 where there was no output."""
