@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -301,6 +302,18 @@ def test_network_with_stochastic_arithmetic():
     source = ab.overflow.network_source(model, float32(40, 8))
     whole = source.inputs(0, 40)["1 Linear"]
     assert np.array_equal(source.inputs(20, 30)["1 Linear"], whole[20:30])
+
+
+def test_threads_share_a_source():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3), seed=0)
+    model.set_arithmetic(nn.luq_arithmetic(seed=3))
+    source = ab.overflow.network_source(model, float32(160, 8))
+    whole = source.inputs(0, 160)["1 Linear"]
+    begins = list(range(0, 160, 20)) * 4
+    with ThreadPoolExecutor(4) as pool:
+        pieces = pool.map(lambda i: source.inputs(i, i + 20)["1 Linear"], begins)
+        for begin, piece in zip(begins, pieces, strict=True):
+            assert np.array_equal(piece, whole[begin : begin + 20])
 
 
 def test_network_errors():

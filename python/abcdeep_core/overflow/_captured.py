@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -178,9 +179,14 @@ class CapturedSource:
             if layer.kind == "conv2d" and needs_padding(found[layer.name].pads)
         }
         self._latest: tuple[int, dict[str, Array]] | None = None
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_latest": None}
+        return {**self.__dict__, "_latest": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     def inputs(self, begin: int, end: int) -> Mapping[str, Array]:
         """Return the integer inputs of samples [begin, end) by layer name, samples first."""
@@ -191,7 +197,8 @@ class CapturedSource:
         size = self._capture.block
         first, last = begin // size, max(begin, end - 1) // size
         first = min(first, (self.samples - 1) // size)
-        pieces = [self._block(i) for i in range(first, max(first, last) + 1)]
+        with self._lock:  # a model's layers keep state while they run
+            pieces = [self._block(i) for i in range(first, max(first, last) + 1)]
         offset = first * size
         results = {}
         for layer in self.layers:
