@@ -339,3 +339,22 @@ def test_weights_may_be_constant_nodes(tmp_path):
     assert np.array_equal(layer.weight, w[0].T)
     sums = accumulators(layer, operands)
     assert np.array_equal(sums * (layer.input_scale * layer.weight_scale), run(path, {"x": x}))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_qgemm(tmp_path, transposed, way):
+    pytest.importorskip("onnxruntime", reason="the operator is onnxruntime's")
+    x, w = integers(np.uint8, (6, 12)), integers(np.int8, (12, 5))
+    constants = {"xs": np.float32(0.25), "xz": np.uint8(120), "w": w.T if transposed else w}
+    constants |= {"ws": np.float32(0.5), "wz": np.int8(0), "ys": np.float32(64)}
+    constants |= {"c": RNG.integers(-9999, 9999, 5, np.int32), "yz": np.uint8(100)}
+    names = ["x", "xs", "xz", "w", "ws", "wz", "c", "ys", "yz"]
+    domain = "com.microsoft"
+    nodes = [node("QGemm", names, ["y"], domain=domain, transB=transposed, alpha=2.0)]
+    given = {"x": (UINT8, [*SAMPLES, 12])}
+    path = save(tmp_path, nodes, given, ("y", UINT8), constants, domains=[domain])
+    layer, operands = load(path, x, zero_point=way)
+    unit = layer.input_scale * layer.weight_scale / 64
+    sums = accumulators(layer, operands)
+    assert np.array_equal(requantized(sums, unit, 100, 0, 255), run(path, {"x": x}))

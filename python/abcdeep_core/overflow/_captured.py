@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -126,9 +127,13 @@ class CapturedLayer:
     ) -> Array | None:
         if self.bias is None:
             return None
-        if self.bias.dtype.kind in "iu":
-            return np.broadcast_to(self.bias, (channels,)).astype(np.int64)
-        bias = np.broadcast_to(self.bias, (channels,))
+        if self.bias.size != 1 and self.bias.shape != (channels,):
+            raise ValueError(
+                f"{self.name}: bias: expected the shape ({channels},), got {self.bias.shape}"
+            )
+        bias = np.broadcast_to(self.bias.reshape(-1), (channels,))
+        if bias.dtype.kind in "iu":
+            return bias.astype(np.int64)
         if quantizer.scale is None or weight.scale is None:
             raise ValueError(f"{self.name}: expected scales of input and weight for a float bias")
         return quantize_bias(f"{self.name}: bias", bias, quantizer.scale, weight.scale)
@@ -163,7 +168,9 @@ class CapturedSource:
         quantizers: Mapping[str, InputQuantizer],
         found: Mapping[str, CapturedLayer],
     ) -> None:
-        self.title, self.layers, self.skipped = title, tuple(layers), tuple(skipped)
+        self.title = title
+        self.layers: Sequence[OverflowLayer] = tuple(layers)
+        self.skipped: Sequence[Skipped] = tuple(skipped)
         self.samples = capture.samples
         self._capture, self._quantizers = capture, dict(quantizers)
         self._pads = {
@@ -172,9 +179,14 @@ class CapturedSource:
             if layer.kind == "conv2d" and needs_padding(found[layer.name].pads)
         }
         self._latest: tuple[int, dict[str, Array]] | None = None
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_latest": None}
+        return {**self.__dict__, "_latest": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     def inputs(self, begin: int, end: int) -> Mapping[str, Array]:
         """Return the integer inputs of samples [begin, end) by layer name, samples first."""
@@ -185,7 +197,8 @@ class CapturedSource:
         size = self._capture.block
         first, last = begin // size, max(begin, end - 1) // size
         first = min(first, (self.samples - 1) // size)
-        pieces = [self._block(i) for i in range(first, max(first, last) + 1)]
+        with self._lock:  # a model's layers keep state while they run
+            pieces = [self._block(i) for i in range(first, max(first, last) + 1)]
         offset = first * size
         results = {}
         for layer in self.layers:

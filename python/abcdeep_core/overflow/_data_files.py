@@ -6,12 +6,14 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .._arrays import Array, as_array
+
+# What reading a damaged archive may raise.
+_DAMAGE = (ValueError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 Data: TypeAlias = Any  # a path, an array, or a mapping of names to arrays
 
@@ -34,26 +36,40 @@ class ArrayFile:
     def array(self) -> Array:
         """The memory map."""
         if self._array is None:
-            self._array = load_arrays(self.path)
+            self._array = map_array(self.path)
         return self._array
 
     def __getitem__(self, index: slice) -> Array:
         return np.array(self.array[index])
 
 
-def load_arrays(path: str | os.PathLike[str]) -> Any:
-    """Return what np.load returns, a .npy mapped into memory.
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as an .npz archive does, not as a .npy array.
 
     Raises
     ------
     ValueError
-        Another or a damaged file.
+        A file of another kind.
+    """
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if head != b"\x93NUMPY" and not head.startswith(b"PK"):
+        raise ValueError(f"{path}: expected a .npy or .npz file")
+    return head.startswith(b"PK")
+
+
+def map_array(path: str | os.PathLike[str]) -> Array:
+    """Return the array of a .npy file, mapped into memory.
+
+    Raises
+    ------
+    ValueError
+        A damaged file, or one of objects.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = _one_line(error)
-        raise ValueError(f"{path}: expected a .npy or .npz file of numbers: {reason}") from None
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: expected an array of numbers: {_one_line(error)}") from None
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -64,16 +80,17 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
     ValueError
         Another or a damaged file.
     """
-    archive = load_arrays(path)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
+    if not is_archive(path):
         raise ValueError(f"{path}: expected an .npz archive, got a single array")
-    arrays = {}
-    with archive:
-        for name in archive.files:
-            try:
+    arrays, name = {}, ""
+    with open(path, "rb") as file:
+        try:
+            archive = np.load(file, allow_pickle=False)
+            for name in archive.files:
                 arrays[name] = archive[name]
-            except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-                raise ValueError(f"{path}: array {name!r}: {_one_line(error)}") from None
+        except _DAMAGE as error:
+            place = f"array {name!r}: " if name else ""
+            raise ValueError(f"{path}: {place}{_one_line(error)}") from None
     return arrays
 
 
@@ -88,12 +105,8 @@ def read_data(data: Data) -> tuple[str, Mapping[str, Any]]:
         Something else than a path, an array, or a mapping; a damaged file.
     """
     if isinstance(data, (str, os.PathLike)):
-        path = Path(data)
-        if path.suffix == ".npz":
-            return str(path), read_npz(path)
-        if isinstance(load_arrays(path), np.lib.npyio.NpzFile):
-            return str(path), read_npz(path)
-        return str(path), {"": ArrayFile(path)}
+        path = os.fspath(data)
+        return path, read_npz(path) if is_archive(path) else {"": ArrayFile(path)}
     if isinstance(data, Mapping):
         return "data", {name: as_array(f"data[{name!r}]", x) for name, x in data.items()}
     return "data", {"": as_array("data", data)}

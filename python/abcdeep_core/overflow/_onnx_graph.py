@@ -73,6 +73,21 @@ def attributes(node: Any) -> dict[str, Any]:
     return found
 
 
+def element_dtype(kind: int) -> np.dtype[Any]:
+    """Return the dtype of an element type of ONNX.
+
+    Raises
+    ------
+    ValueError
+        A number that is none.
+    """
+    try:
+        dtype: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(kind)
+    except KeyError:
+        raise ValueError(f"expected an element type of ONNX, got {kind}") from None
+    return dtype
+
+
 class Graph:
     """The nodes of a graph with what is known about their tensors."""
 
@@ -121,7 +136,7 @@ class Graph:
         if name in self.initializers:
             try:
                 return Constant(numpy_helper.to_array(self.initializers[name]))
-            except (ValueError, TypeError) as error:
+            except Exception as error:  # onnx has no class of its own for damaged tensors
                 raise ValueError(f"initializer {name!r}: {error}") from None
         if node is None or node.op_type in _RANDOM:
             return None
@@ -295,11 +310,11 @@ class Graph:
             if len(node.input) > 2 and node.input[2]:
                 return self.dtype(node.input[2])
             kind = attributes(node).get("output_dtype", 0)
-            return helper.tensor_dtype_to_np_dtype(kind) if kind else np.dtype(np.uint8)
+            return element_dtype(kind) if kind else np.dtype(np.uint8)
         if node is not None and node.op_type in _MOVES:
             return self.dtype(node.input[0])
         kind = self.types.get(name, 0)
-        return helper.tensor_dtype_to_np_dtype(kind) if kind else None
+        return element_dtype(kind) if kind else None
 
 
 def _along(x: Array, dimensions: int, axis: int) -> Array:

@@ -57,7 +57,8 @@ def find_layers(graph: Graph) -> tuple[list[FoundNode], list[Skipped]]:
             if name not in names:
                 break
             name = f"{base} #{copy}"
-        read = _READERS.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
+        domain = "" if node.domain in STANDARD_DOMAINS else node.domain
+        read = _READERS.get(f"{domain}.{node.op_type}" if domain else node.op_type)
         reason = None
         if read is None:
             reason = _reason(node)
@@ -312,7 +313,9 @@ class _Operands:
         )
 
 
-def _integer(graph: Graph, node: Any, name: str, at: _Operands, convolution: bool) -> FoundNode:
+def _integer(
+    graph: Graph, node: Any, name: str, at: _Operands, convolution: bool, transposed: bool = False
+) -> FoundNode:
     first, second = graph.constant(node.input[at.data]), graph.constant(node.input[at.weight])
     swap = not convolution and second is None and first is not None
     if swap:
@@ -324,7 +327,7 @@ def _integer(graph: Graph, node: Any, name: str, at: _Operands, convolution: boo
         codes = kernels.values
     else:
         codes = _matrix(constant).values
-        codes = codes.T if swap else codes
+        codes = codes.T if swap != transposed else codes
     bounds = graph.integer_range("its weight", codes.dtype)
     shape = (-1, 1, 1, 1) if convolution else (1, -1)
     zero = _optional(graph, node, at.weight_zero, "zero point of the weight")
@@ -383,6 +386,27 @@ _PLAIN = _Operands()
 _SCALED = _Operands(data=0, data_scale=1, data_zero=2, weight=3, weight_scale=4, weight_zero=5)
 _SCALED_WITH_BIAS = dataclasses.replace(_SCALED, bias=8)
 
+
+def _qgemm(graph: Graph, node: Any, name: str) -> FoundNode:
+    """Return the layer of onnxruntime's Gemm of integers; its third operand is in their unit."""
+    settings = attributes(node)
+    if settings.get("transA", 0):
+        raise SkippedNodeError("its input is transposed")
+    found = _integer(graph, node, name, _SCALED, False, bool(settings.get("transB", 0)))
+    if found.swap:
+        raise SkippedNodeError("its weight is the first operand")
+    weight, bias = found.layer.weight, _optional(graph, node, 6, "bias")
+    assert isinstance(weight, QuantizedWeight)
+    assert weight.scale is not None
+    scale = weight.scale * float(settings.get("alpha", 1.0))
+    layer = dataclasses.replace(
+        found.layer,
+        weight=dataclasses.replace(weight, scale=scale),
+        bias=None if bias is None else bias.reshape(-1),
+    )
+    return dataclasses.replace(found, layer=layer)
+
+
 _READERS: dict[str, Callable[[Graph, Any, str], FoundNode]] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
@@ -390,5 +414,6 @@ _READERS: dict[str, Callable[[Graph, Any, str], FoundNode]] = {
     "MatMulInteger": lambda graph, node, name: _integer(graph, node, name, _PLAIN, False),
     "ConvInteger": lambda graph, node, name: _integer(graph, node, name, _PLAIN, True),
     "QLinearMatMul": lambda graph, node, name: _integer(graph, node, name, _SCALED, False),
+    "com.microsoft.QGemm": _qgemm,
     "QLinearConv": lambda graph, node, name: _integer(graph, node, name, _SCALED_WITH_BIAS, True),
 }

@@ -10,11 +10,12 @@ import numpy as np
 from .._arrays import Array
 from ._captured import is_integer
 from ._onnx_extra import HAS_RUNTIME, helper, onnx
-from ._onnx_graph import STANDARD_DOMAINS, Graph, attributes, node_name
+from ._onnx_graph import STANDARD_DOMAINS, Graph, attributes, element_dtype, node_name
 from ._onnx_layers import FoundNode
 from ._qonnx import QONNX_DOMAINS, QONNX_OPERATORS, standard_nodes
 
-_BLOCK = 16
+_BLOCK = 16  # samples run together, fewer where their tensors would take more than
+_BLOCK_BYTES = 1 << 26
 _MIXES_SAMPLES = frozenset(["DynamicQuantizeLinear"])
 
 
@@ -102,7 +103,7 @@ class OnnxCapture:
         self.nodes = {node.layer.name: _Input(node) for node in found}
         model = pruned_model(graph, self.tensors)
         self.dtypes = {
-            value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            value.name: element_dtype(value.type.tensor_type.elem_type)
             for value in model.graph.input
         }
         try:
@@ -123,8 +124,9 @@ class OnnxCapture:
             raise ValueError(f"expected inputs of one batch size, got {sorted(fixed)}")
         if fixed:
             self.block, self.padded = fixed.pop(), True
-        elif not mixes and self._has_samples_first():
-            self.block = _BLOCK
+        elif not mixes and (size := self._bytes_of_a_sample()):
+            while self.block < _BLOCK and 2 * self.block * size <= _BLOCK_BYTES:
+                self.block *= 2
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_session": None}
@@ -150,19 +152,19 @@ class OnnxCapture:
             batch = np.concatenate([batch, np.repeat(batch[-1:], self.block - len(batch), axis=0)])
         return batch
 
-    def _has_samples_first(self) -> bool:
-        """Whether every input of a layer has twice the rows for twice the samples."""
+    def _bytes_of_a_sample(self) -> int:
+        """Return the size of a sample's tensors, 0 unless twice the samples have twice the rows."""
         feeds = {name: self._batch(name, x, 0, 1) for name, x in self.data.items()}
         try:
             one = self._compute(feeds)
             two = self._compute({name: np.concatenate([x, x]) for name, x in feeds.items()})
         except ValueError:
-            return False
+            return 0
         for node in self.nodes.values():
             first, second = node.arranged(one).shape, node.arranged(two).shape
             if not first or second != (2 * first[0], *first[1:]):
-                return False
-        return True
+                return 0
+        return sum(tensor.nbytes for tensor in one.values())
 
     def _compute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         if self._session is None:
