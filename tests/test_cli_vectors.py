@@ -253,6 +253,7 @@ def test_a_row_in_a_simulator(
         (["--row", "fc2"], "there is no layer 'fc2'; its layers are fc1, conv:2, fc3"),
         (["--row", "fc3"], "layer 'fc3' does not overflow"),
         (["--row", "fc1:16"], "layer 'fc1' does not overflow at 16 bits; it does at 11, 12"),
+        (["--row", "fc1:0"], "layer 'fc1' does not overflow at 0 bits; it does at 11, 12"),
         (["--row", "fc1:12", "--acc", "int11"], "row 'fc1:12' and an accumulator of 11 bits disag"),
         (["--row", "fc1", "--acc", "int8"], "layer 'fc1' does not overflow at 8 bits; it does at"),
         (["--row", "fc1", "--x-type", "s8"], "x must be in -128..127 (s8), got 252 at [0, 0]"),
@@ -296,8 +297,14 @@ def test_damaged_reports(tmp_path: Path, report: Path, capsys: pytest.CaptureFix
         "inputs of 'fc1' must be integers": inputs([252, 0.5, 1]),
         "inputs and weights of 'fc1' differ in number": inputs([252, 252]),
         "operands must be an object, got NoneType": lambda data: first(data).pop("operands"),
-        "input_range of 'fc1' must be two numbers": lambda data: first(data)["operands"].pop(
+        "input_range of 'fc1' must be two integers": lambda data: first(data)["operands"].pop(
             "input_range"
+        ),
+        "weight_range of 'fc1' must be two integers": lambda data: first(data)[
+            "operands"
+        ].__setitem__("weight_range", [0.5, 2]),
+        "accumulators must be a list, got int": lambda data: data["settings"].__setitem__(
+            "accumulators", 16
         ),
         "input_range must be within 16 bits": lambda data: first(data)["operands"].__setitem__(
             "input_range", [-3, 65535]

@@ -14,7 +14,7 @@ module {name} (
     input  wire {empty} clk,
     input  wire {empty} enable,    // a step is on the inputs
     input  wire {empty} first,     // the step begins a dot product
-{last_port}    input  wire {x_range} x,         // operands of the step, lane 0 in the low bits
+{last_port}    input  wire {x_range} x,         // operands of the step, side by side
     input  wire {w_range} w,
 {c_port}    output reg  {result_range} result,    // {result_note}
     output reg  {empty} overflow   // sticky: a step since first left the range

@@ -18,7 +18,7 @@ entity {name} is
         clk      : in  std_logic;
         enable   : in  std_logic; -- a step is on the inputs
         first    : in  std_logic; -- the step begins a dot product
-{last_port}        x        : in  std_logic_vector({x_top} downto 0); -- lane 0 in the low bits
+{last_port}        x        : in  std_logic_vector({x_top} downto 0); -- operands of the step
         w        : in  std_logic_vector({w_top} downto 0);
 {c_port}        result   : out std_logic_vector({result_top} downto 0);
         overflow : out std_logic -- sticky: a step since first left the range
