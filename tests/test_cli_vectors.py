@@ -185,6 +185,7 @@ def report(tmp_path: Path) -> Path:
             "accumulators": ["m7e4", "int12:saturate", "int16:wrap"],
             "group": 1,
             "tile": 0,
+            "tile_merge": "same",
         },
         "layers": [
             {"name": "fc1", "operands": ranges, "first_overflow": entries},
@@ -229,14 +230,28 @@ def test_rows_of_a_report(tmp_path: Path, report: Path, capsys: pytest.CaptureFi
 
 def test_settings_of_a_report(tmp_path: Path, report: Path) -> None:
     def change(data: dict[str, Any]) -> None:
-        data["settings"] |= {"group": 2, "tile": 2, "signed": False}
-        data["layers"][0]["first_overflow"]["11"] |= {"inputs": [0, 252, 252], "k": 1}
-        data["layers"][0]["first_overflow"]["11"] |= {"weights": [1, 7, 7]}
+        data["settings"] |= {"group": 2, "tile": 2, "tile_merge": "exact", "signed": False}
+        data["layers"][0]["first_overflow"]["11"] |= {"inputs": [252, 252, 0], "k": 0}
 
     path = changed(report, change)
     manifest = vectors(tmp_path, "--report", path, "--row", "fc1:11")
-    expected = ab.integer_accumulator(11, signed=False, group=2, chunk=2)
+    expected = ab.integer_accumulator(11, signed=False, group=2, chunk=2, merge="exact")
     assert ab.Datapath.from_dict(manifest["datapath"]) == expected
+
+
+@pytest.mark.parametrize(("merge", "k"), [("same", 6), ("exact", 4)])
+def test_a_report_counts_merges_as_steps(
+    tmp_path: Path, report: Path, merge: str, k: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["settings"] |= {"group": 2, "tile": 3, "tile_merge": merge}
+        row = {"inputs": [0] * 6 + [252, 252, 252], "weights": [7] * 9}
+        data["layers"][0]["first_overflow"]["12"] |= row | {"k": k}
+
+    # two cycles a tile and, unless it is exact, a merge; the third tile overflows at once
+    vectors(tmp_path, "--report", changed(report, change), "--row", "fc1:12")
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == "overflow: 1 dot products, the first is 0 at step 4 (the report says 4)"
 
 
 @needs_icarus

@@ -241,11 +241,23 @@ def _print(bundle: Bundle, dots: Dots) -> None:
     if first is None:
         print("overflow: none")
         return
-    report = "" if dots.step is None else f" (the report says {dots.step})"
+    step = _cycle(manifest, dots.step)
+    report = "" if step is None else f" (the report says {step})"
     print(
         f"overflow: {manifest['overflowed']} dot products, the first is {first['dot']} at step "
         f"{first['step']}{report}"
     )
+
+
+def _cycle(manifest: dict[str, Any], step: int | None) -> int | None:
+    """Return the cycle of a report's step; a report counts merges as steps of their own."""
+    chunk, group = manifest["chunk"], manifest["group"]
+    if step is None or not chunk or manifest["datapath"]["merge"] == "exact":
+        return step
+    length = -(-chunk // group)
+    tile, place = divmod(step, length + 1)
+    cycle: int = min(tile * length + min(place, length - 1), manifest["steps"] - 1)
+    return cycle
 
 
 def _describe(bundle: Bundle) -> str:

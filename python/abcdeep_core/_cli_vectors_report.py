@@ -90,7 +90,7 @@ def from_report(args: argparse.Namespace) -> Dots:
         types[1],
         with_options(args, args.acc or _accumulator_of(args.report, report, width)),
         origin,
-        entry.get("k"),
+        k if isinstance(k := entry.get("k"), int) else None,
     )
 
 
@@ -174,7 +174,10 @@ def _accumulator_of(path: str, report: Mapping[str, Any], width: int) -> Datapat
         datapath = get_accumulator(named[0] if named else f"{kind}{width}:wrap")
         group, tile = settings.get("group") or 1, settings.get("tile") or 0
         return datapath.replace(
-            group=group, step="chain" if group == 1 else "exact_group", chunk=tile
+            group=group,
+            step="chain" if group == 1 else "exact_group",
+            chunk=tile,
+            merge=settings.get("tile_merge", "same"),
         )
     except (TypeError, ValueError) as error:
         raise FileError(path, error) from None
