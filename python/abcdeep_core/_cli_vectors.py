@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from ._cli_vectors_report import Dots, FileError, from_report, with_options
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,26 +19,6 @@ if TYPE_CHECKING:
 
 _SIMULATORS = ("icarus", "verilator", "ghdl")
 _DEFAULT_ACCUMULATOR = "int16:saturate"
-
-
-class _FileError(Exception):
-    """What is wrong with a file, in one line that names it."""
-
-    def __init__(self, file: str, reason: object) -> None:
-        super().__init__(f"{file}: {reason}")
-
-
-class _Dots(NamedTuple):
-    """Operands of dot products, and where they come from."""
-
-    x: Array
-    w: Array
-    c: Array | None
-    x_type: str | None
-    w_type: str | None
-    datapath: Datapath
-    origin: dict[str, Any]
-    step: int | None = None  # of the first overflow, where a report says it
 
 
 def add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -144,7 +124,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         bundle = _write(args, dots)
         _print(bundle, dots)
         return 0 if args.simulator is None else _simulate(args.simulator, bundle)
-    except _FileError as error:
+    except FileError as error:
         reason = " ".join(str(error).split())
     except (OSError, TypeError, ValueError, NotImplementedError) as error:
         reason = f"{args.output}: {' '.join(str(error).split())}"
@@ -169,15 +149,15 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error("argument --run: expected --vhdl too for ghdl")
 
 
-def _dots(args: argparse.Namespace) -> _Dots:
+def _dots(args: argparse.Namespace) -> Dots:
     if args.x is not None:
         return _from_files(args)
     if args.report is not None:
-        return _from_report(args)
+        return from_report(args)
     return _at_random(args)
 
 
-def _from_files(args: argparse.Namespace) -> _Dots:
+def _from_files(args: argparse.Namespace) -> Dots:
     from .rtl import dot_products
 
     x, w = _read_array(args.x), _read_array(args.w)
@@ -185,14 +165,14 @@ def _from_files(args: argparse.Namespace) -> _Dots:
         try:
             x, w = dot_products(x, w, args.matmul or None)
         except (TypeError, ValueError) as error:
-            raise _FileError(args.x, error) from None
+            raise FileError(args.x, error) from None
     c = None if args.c is None else _read_array(args.c)
     origin = {"x": args.x, "w": args.w, "matmul": args.matmul is not None}
-    datapath = _with_options(args, args.acc or _accumulator(_DEFAULT_ACCUMULATOR))
-    return _Dots(x, w, c, args.x_type, args.w_type, datapath, origin)
+    datapath = with_options(args, args.acc or _accumulator(_DEFAULT_ACCUMULATOR))
+    return Dots(x, w, c, args.x_type, args.w_type, datapath, origin)
 
 
-def _at_random(args: argparse.Namespace) -> _Dots:
+def _at_random(args: argparse.Namespace) -> Dots:
     import numpy as np
 
     from .rtl.mac_unit import OperandType
@@ -202,8 +182,8 @@ def _at_random(args: argparse.Namespace) -> _Dots:
     names = args.x_type or "s8", args.w_type or "s8"
     kinds = [OperandType.named("type", name) for name in names]
     x, w = (random.integers(kind.lowest, kind.highest, size, endpoint=True) for kind in kinds)
-    datapath = _with_options(args, args.acc or _accumulator(_DEFAULT_ACCUMULATOR))
-    return _Dots(x, w, None, *names, datapath, {"random": True, "seed": args.seed})
+    datapath = with_options(args, args.acc or _accumulator(_DEFAULT_ACCUMULATOR))
+    return Dots(x, w, None, *names, datapath, {"random": True, "seed": args.seed})
 
 
 def _read_array(path: str) -> Array:
@@ -213,150 +193,15 @@ def _read_array(path: str) -> Array:
         with open(path, "rb") as file:  # np.load leaves a file open that it cannot read
             loaded = np.load(file, allow_pickle=False)
     except OSError as error:
-        raise _FileError(path, error.strerror or error) from None
+        raise FileError(path, error.strerror or error) from None
     except (ValueError, EOFError) as error:
-        raise _FileError(path, error) from None
+        raise FileError(path, error) from None
     if not isinstance(loaded, np.ndarray):
-        raise _FileError(path, "expected one array, .npy")
+        raise FileError(path, "expected one array, .npy")
     return loaded
 
 
-def _with_options(args: argparse.Namespace, datapath: Datapath) -> Datapath:
-    group = args.group or datapath.group
-    return datapath.replace(
-        group=group,
-        step="chain" if group == 1 else "exact_group",
-        chunk=args.chunk or datapath.chunk,
-    )
-
-
-def _from_report(args: argparse.Namespace) -> _Dots:
-    import numpy as np
-
-    from .rtl.mac_unit import OperandType
-
-    layer, entries, width, report = _row(args.report, args.row, args.acc)
-    entry = _member(args.report, entries, str(width), Mapping)
-    rows = []
-    for side in ("inputs", "weights"):
-        values = _member(args.report, entry, side, list)
-        if not values or not all(isinstance(v, int) and abs(v) < 1 << 31 for v in values):
-            raise _FileError(args.report, f"{side} of {layer!r} must be integers")
-        rows.append(np.array([values], np.int64))
-    if rows[0].shape != rows[1].shape:
-        raise _FileError(args.report, f"inputs and weights of {layer!r} differ in number")
-    operands = _member(args.report, _layers(args.report, report)[layer], "operands", Mapping)
-    types = [args.x_type, args.w_type]
-    for place, side in enumerate(("input_range", "weight_range")):
-        limits = operands.get(side)
-        if types[place] is None:
-            if not isinstance(limits, list) or len(limits) != 2:
-                raise _FileError(args.report, f"{side} of {layer!r} must be two numbers")
-            try:
-                types[place] = str(OperandType.holding(side, *limits))
-            except (TypeError, ValueError) as error:
-                raise _FileError(args.report, error) from None
-    bias = entry.get("bias") or 0
-    if not isinstance(bias, int) or abs(bias) >= 1 << 63:
-        raise _FileError(args.report, f"bias of {layer!r} must be an integer")
-    origin = {
-        "report": args.report,
-        "layer": layer,
-        "width": width,
-        **{key: entry.get(key) for key in ("sample", "coordinate", "channel", "k")},
-    }
-    return _Dots(
-        rows[0],
-        rows[1],
-        np.array([bias]) if bias else None,
-        types[0],
-        types[1],
-        _with_options(args, args.acc or _accumulator_of(args.report, report, width)),
-        origin,
-        entry.get("k"),
-    )
-
-
-def _row(
-    path: str, row: str, acc: Datapath | None
-) -> tuple[str, Mapping[str, Any], int, Mapping[str, Any]]:
-    """Return the layer that a row names, its overflows by width, the width, and the report."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            report = json.load(file)
-    except OSError as error:
-        raise _FileError(path, error.strerror or error) from None
-    except (ValueError, RecursionError) as error:
-        raise _FileError(path, f"expected JSON: {error}") from None
-    layers = _layers(path, report)
-    name, _, digits = row.rpartition(":")
-    wanted = int(digits) if row not in layers and name and digits.isdecimal() else None
-    layer = row if wanted is None else name
-    if layer not in layers:
-        known = ", ".join(layers) or "none"
-        raise _FileError(path, f"there is no layer {layer!r}; its layers are {known}")
-    entries = _member(path, layers[layer], "first_overflow", Mapping)
-    if not all(width.isdecimal() for width in entries):
-        raise _FileError(path, f"first_overflow of {layer!r} must be by width")
-    width_of_acc = None if acc is None else _width(acc)
-    if wanted is not None and width_of_acc not in (None, wanted):
-        raise _FileError(path, f"row {row!r} and an accumulator of {width_of_acc} bits disagree")
-    widths = sorted(map(int, entries))
-    width = wanted or width_of_acc or (widths[-1] if widths else None)
-    if width is None or str(width) not in entries:
-        at = "" if width is None else f" at {width} bits"
-        found = f"; it does at {', '.join(map(str, widths))}" if widths else ""
-        raise _FileError(path, f"layer {layer!r} does not overflow{at}{found}")
-    return layer, entries, width, report
-
-
-def _layers(path: str, report: object) -> dict[str, Mapping[str, Any]]:
-    if not isinstance(report, Mapping):
-        raise _FileError(path, "expected the JSON of an overflow report, got no object")
-    layers = _member(path, report, "layers", list)
-    if not all(isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in layers):
-        raise _FileError(path, "layers must be objects with names")
-    return {layer["name"]: layer for layer in layers}
-
-
-def _member(path: str, parent: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
-    value = parent.get(key)
-    if not isinstance(value, kind):
-        expected = "an object" if kind is Mapping else "a list"
-        raise _FileError(path, f"{key} must be {expected}, got {type(value).__name__}")
-    return value
-
-
-def _width(datapath: Datapath) -> int:
-    from .formats import FixedFormat
-
-    assert datapath.accumulator is not None
-    assert isinstance(datapath.accumulator.format, FixedFormat)
-    return datapath.accumulator.format.bits
-
-
-def _accumulator_of(path: str, report: Mapping[str, Any], width: int) -> Datapath:
-    """Return the report's accumulator of this width, else one that wraps."""
-    from .accumulators import get_accumulator
-
-    settings = _member(path, report, "settings", Mapping)
-    kind = "int" if settings.get("signed", True) else "uint"
-    named = [
-        text
-        for text in settings.get("accumulators") or []
-        if isinstance(text, str) and re.fullmatch(rf"{kind}{width}(:.*)?", text)
-    ]
-    try:
-        datapath = get_accumulator(named[0] if named else f"{kind}{width}:wrap")
-        group, tile = settings.get("group") or 1, settings.get("tile") or 0
-        return datapath.replace(
-            group=group, step="chain" if group == 1 else "exact_group", chunk=tile
-        )
-    except (TypeError, ValueError) as error:
-        raise _FileError(path, error) from None
-
-
-def _write(args: argparse.Namespace, dots: _Dots) -> Bundle:
+def _write(args: argparse.Namespace, dots: Dots) -> Bundle:
     from .rtl import write_bundle
 
     try:
@@ -379,13 +224,13 @@ def _write(args: argparse.Namespace, dots: _Dots) -> Bundle:
         source = args.report or args.x
         if source is None:
             raise
-        raise _FileError(source, error) from None
+        raise FileError(source, error) from None
     if args.report is not None and not bundle.expected.overflow[0]:
-        raise _FileError(args.report, f"the dot product of row {args.row!r} does not overflow")
+        raise FileError(args.report, f"the dot product of row {args.row!r} does not overflow")
     return bundle
 
 
-def _print(bundle: Bundle, dots: _Dots) -> None:
+def _print(bundle: Bundle, dots: Dots) -> None:
     manifest = bundle.manifest
     print(
         f"{bundle.folder}: {manifest['dots']} dot products of {manifest['terms']} terms, "
@@ -396,11 +241,23 @@ def _print(bundle: Bundle, dots: _Dots) -> None:
     if first is None:
         print("overflow: none")
         return
-    report = "" if dots.step is None else f" (the report says {dots.step})"
+    step = _cycle(manifest, dots.step)
+    report = "" if step is None else f" (the report says {step})"
     print(
         f"overflow: {manifest['overflowed']} dot products, the first is {first['dot']} at step "
         f"{first['step']}{report}"
     )
+
+
+def _cycle(manifest: dict[str, Any], step: int | None) -> int | None:
+    """Return the cycle of a report's step; a report counts merges as steps of their own."""
+    chunk, group = manifest["chunk"], manifest["group"]
+    if step is None or not chunk or manifest["datapath"]["merge"] == "exact":
+        return step
+    length = -(-chunk // group)
+    tile, place = divmod(step, length + 1)
+    cycle: int = min(tile * length + min(place, length - 1), manifest["steps"] - 1)
+    return cycle
 
 
 def _describe(bundle: Bundle) -> str:

@@ -53,8 +53,8 @@ def write_float_text(
     ['3fc00000', '80000000']
     """
     array = np.asarray(values)
-    narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-    if not narrow and not array.dtype.name.startswith(("bfloat16", "float8", "float6", "float4")):
+    narrow = ("float16", "float32", "bfloat16", "float8_", "float6_", "float4_")
+    if not array.dtype.name.startswith(narrow):
         raise TypeError(f"values must be float32 or a narrower float, got {array.dtype}")
     width, spec = _width(notation), "x" if notation == "hex" else "b"
     words = array.astype(np.float32).reshape(-1).view(np.uint32).tolist()

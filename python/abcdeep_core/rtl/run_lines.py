@@ -17,7 +17,7 @@ icarus)
     vvp -n tb.vvp
     ;;
 verilator)
-    verilator --binary --top-module tb --Mdir obj_dir tb.v {name}.v > verilator.log 2>&1 || {{
+    verilator --binary -j 0 --top-module tb --Mdir obj_dir tb.v {name}.v > verilator.log 2>&1 || {{
         cat verilator.log
         exit 1
     }}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -104,17 +105,29 @@ def simulate(
         raise ValueError("simulator 'ghdl' needs a bundle with VHDL files")
     if not shutil.which(_PROGRAMS[simulator]):
         raise FileNotFoundError(f"{_PROGRAMS[simulator]} is not installed")
-    try:
-        run = subprocess.run(
-            ["sh", str(target / "run.sh"), simulator],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{simulator} did not end within {timeout} s") from None
-    passed = run.returncode == 0 and "\nPASS " in f"\n{run.stdout}"
-    return Simulation(simulator, passed, run.stdout)
+    status, output = _run(["sh", str(target / "run.sh"), simulator], timeout)
+    if status is None:
+        raise TimeoutError(f"{simulator} did not end within {timeout} s")
+    passed = status == 0 and "\nPASS " in f"\n{output}"
+    return Simulation(simulator, passed, output)
+
+
+def _run(command: list[str], timeout: float | None) -> tuple[int | None, str]:
+    """Return status and output; a run that takes too long, or is interrupted, ends whole."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                return None, ""
+            raise
+    return process.returncode, output

@@ -14,12 +14,12 @@ module {name} (
     input  wire {empty} clk,
     input  wire {empty} enable,    // a step is on the inputs
     input  wire {empty} first,     // the step begins a dot product
-{last_port}    input  wire {x_range} x,         // operands of the step, lane 0 in the low bits
+{last_port}    input  wire {x_range} x,         // operands of the step, side by side
     input  wire {w_range} w,
 {c_port}    output reg  {result_range} result,    // {result_note}
     output reg  {empty} overflow   // sticky: a step since first left the range
 );
-    // Widened operands: the sum of a step is exact in {sum_bits} bits.
+{partial}    // Widened operands: the sum of a step is exact in {sum_bits} bits.
     function signed [{sum_top}:0] wide_x(input [{x_top}:0] value);
         wide_x = {{{{{x_fill}{{{x_sign}}}}}, value}};
     endfunction
@@ -50,6 +50,8 @@ module {name} (
 _LAST_PORT = "    input  wire {empty} last,      // the step ends a chunk\n"
 _C_PORT = "    input  wire {c_range} c,         // start value, read with first\n"
 
+_PARTIAL = "    reg {acc_range} partial; // the running sum of a chunk\n\n"
+
 _UPDATE = """\
     always @(posedge clk)
         if (enable) begin
@@ -59,7 +61,6 @@ _UPDATE = """\
 """
 
 _UPDATE_CHUNKS = """\
-    reg [{acc_top}:0] partial; // the running sum of a chunk
     wire [{result_top}:0] earlier = first ? {zero_result} : result; // the sum of the chunks before
 
 {merge}
@@ -112,6 +113,7 @@ def mac_module(unit: MacUnit, name: str, version: str) -> str:
         **ranges,
         result_note="the accumulator" if not unit.chunk else "the sum of the chunks so far",
         last_port=only_if(bool(unit.chunk), _LAST_PORT.format(empty=" " * width)),
+        partial=only_if(bool(unit.chunk), _PARTIAL.format(acc_range=vector(rule.bits))),
         c_port=only_if(unit.has_addend, _C_PORT.format(c_range=ranges["c_range"])),
         sum_bits=bits,
         sum_top=bits - 1,
@@ -180,7 +182,7 @@ def describe(unit: MacUnit) -> str:
 
 def rule_note(rule: OverflowRule) -> str:
     """Return the name of a rule."""
-    return rule.mode + (f" with {rule.wrap_bits} saturated bits" if rule.wrap_bits else "")
+    return rule.mode + (f" (wrap_bits {rule.wrap_bits})" if rule.wrap_bits else "")
 
 
 def vector(bits: int) -> str:

@@ -7,7 +7,8 @@ from .verilog import signed_vector, vector
 
 _BENCH = """\
 // The module tb runs {name} on the operands of x.hex and w.hex and compares with expected.hex.
-// Written by abcdeep_core {version}. It prints PASS or FAIL in its last line.
+// Written by abcdeep_core {version}. It prints PASS or FAIL in its last line, and the words that
+// differ: step, flag, result.
 `timescale 1ns / 1ns
 
 module tb;
@@ -19,7 +20,7 @@ module tb;
     reg {x_word} x_memory [0:DOTS*WORDS-1];
     reg {w_word} w_memory [0:DOTS*WORDS-1];
 {c_memory}    reg {expected_word} expected_memory [0:DOTS-1];
-    reg {expected_word} expected;
+    reg {expected_word} expected, found;
     reg {x_word} x_word;
     reg {w_word} w_word;
 
@@ -82,13 +83,14 @@ module tb;
                 end
                 overflowed = overflowed + 1;
             end
-            if (^result === 1'bx || result !== expected[{result_top}:0]
-                || overflow !== expected[{flag_bit}] || raised_at !== expected[{index_range}]) begin
+            found = {{raised_at, 3'b000, overflow, {pad}result}};
+            if (^found === 1'bx || found !== expected) begin
                 mismatches = mismatches + 1;
                 if (mismatches <= 10)
-                    $display("MISMATCH dot product %0d: result %h flag %b step %0d, %s %h %b %0d",
-                        dot, result, overflow, raised_at, "expected",
-                        expected[{result_top}:0], expected[{flag_bit}], expected[{index_range}]);
+                    $display("MISMATCH dot product %0d: %h %h %h, expected %h %h %h", dot,
+                        found[{index_range}], found[{flag_range}], found[{result_range_of}],
+                        expected[{index_range}], expected[{flag_range}],
+                        expected[{result_range_of}]);
             end
         end
         if (overflowed == 0)
@@ -126,6 +128,7 @@ def bench_module(layout: Layout, name: str, version: str) -> str:
     unit = layout.unit
     addend, chunks = unit.has_addend, bool(unit.chunk)
     acc = vector(unit.accumulator.bits)
+    pad = layout.flag_bit - unit.result.bits
     return _BENCH.format(
         name=name,
         version=version,
@@ -142,8 +145,9 @@ def bench_module(layout: Layout, name: str, version: str) -> str:
         expected_word=vector(layout.expected_bits),
         all_ones=f"{{{layout.expected_bits}{{1'b1}}}}",
         result_range=signed_vector(unit.result),
-        result_top=unit.result.bits - 1,
-        flag_bit=layout.flag_bit,
+        pad=only_if(pad > 0, f"{pad}'b{'0' * pad}, "),
+        result_range_of=f"{layout.flag_bit - 1}:0",
+        flag_range=f"{layout.flag_bit} +: 4",
         index_range=f"{layout.index_bit} +: 32",
         slot="SLOTS - 1 - step % SLOTS" if layout.msb_first else "step % SLOTS",
         last_name=only_if(chunks, ", last"),

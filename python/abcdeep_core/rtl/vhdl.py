@@ -18,7 +18,7 @@ entity {name} is
         clk      : in  std_logic;
         enable   : in  std_logic; -- a step is on the inputs
         first    : in  std_logic; -- the step begins a dot product
-{last_port}        x        : in  std_logic_vector({x_top} downto 0); -- lane 0 in the low bits
+{last_port}        x        : in  std_logic_vector({x_top} downto 0); -- operands of the step
         w        : in  std_logic_vector({w_top} downto 0);
 {c_port}        result   : out std_logic_vector({result_top} downto 0);
         overflow : out std_logic -- sticky: a step since first left the range
@@ -254,7 +254,7 @@ begin
         variable row : line;
         variable x_word : std_logic_vector({x_word_top} downto 0);
         variable w_word : std_logic_vector({w_word_top} downto 0);
-{c_variable}        variable expected : std_logic_vector({expected_top} downto 0);
+{c_variable}        variable expected, found : std_logic_vector({expected_top} downto 0);
         variable slot, raised_at, mismatches, overflowed, first_dot, first_step : integer := 0;
         variable raised : boolean;
     begin
@@ -290,13 +290,15 @@ begin
             end if;
             readline(expected_file, row);
             hread(row, expected);
-            if result /= expected({result_top} downto 0) or overflow /= expected({flag_bit})
-                or raised_at /= to_integer(unsigned(expected({index_top} downto {index_bit}))) then
+            found := (others => '0');
+            found({index_top} downto {index_bit}) := std_logic_vector(to_unsigned(raised_at, 32));
+            found({flag_bit}) := overflow;
+            found({result_top} downto 0) := result;
+            if found /= expected then
                 mismatches := mismatches + 1;
                 if mismatches <= 10 then
-                    write(output, "MISMATCH dot product " & integer'image(dot) & ": result "
-                        & to_hstring(result) & " step " & integer'image(raised_at)
-                        & ", expected " & to_hstring(expected) & LF);
+                    write(output, "MISMATCH dot product " & integer'image(dot) & ": "
+                        & to_hstring(found) & ", expected " & to_hstring(expected) & LF);
                 end if;
             end if;
         end loop;
@@ -351,7 +353,7 @@ def bench_entity(layout: Layout, name: str, version: str) -> str:
         expected_top=layout.expected_bits - 1,
         flag_bit=layout.flag_bit,
         index_bit=layout.index_bit,
-        index_top=layout.expected_bits - 2,  # as far as VHDL's integers go
+        index_top=layout.expected_bits - 1,
         slot="slots - 1 - step mod slots" if layout.msb_first else "step mod slots",
         last_name=only_if(chunks, ", last"),
         last_map=only_if(chunks, " last => last,"),
