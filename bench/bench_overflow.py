@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -33,12 +34,10 @@ def cases(settings: Settings) -> Iterator[Case]:
                 name=f"width curve, int8{suffix}, against P = {bits}",
                 work=work,
                 unit="MAC",
-                run=lambda group=group: ab.accumulator_widths(
-                    x, w, group=group, every_order=False, threads=threads
+                run=partial(
+                    ab.accumulator_widths, x, w, group=group, every_order=False, threads=threads
                 ),
-                baseline_run=lambda group=group, bits=bits: ab.matmul(
-                    x, w, product(bits, group), threads=threads
-                ),
+                baseline_run=partial(ab.matmul, x, w, product(bits, group), threads=threads),
                 baseline=f"integer saturate, P = {bits}{suffix}",
                 targets=_THIRD,
                 shape=shape,

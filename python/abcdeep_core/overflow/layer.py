@@ -76,9 +76,9 @@ class OverflowLayer:
 
     name: str
     weight: Array
-    input_range: Range
+    input_range: Any  # given as an OperandType, kept as a Range
     kind: str = "linear"
-    weight_range: Range = ()  # type: ignore[assignment]  # that of the dtype
+    weight_range: Any = None
     input_type: str = ""
     weight_type: str = ""
     bias: Array | None = None
