@@ -76,7 +76,9 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print(report.table())
         status = _write(report, args)
     except (ImportError, OSError, ValueError, TypeError, NotImplementedError) as error:
-        print(f"abcdeep overflow: {name}: {error}", file=sys.stderr)
+        # messages about a file begin with it
+        where = "" if str(error).startswith(name) else f"{name}: "
+        print(f"abcdeep overflow: {where}{error}", file=sys.stderr)
         return 1
     if args.fail_over is not None and report.rate() > args.fail_over:
         print(
