@@ -7,25 +7,64 @@
 namespace abcdeep {
 namespace {
 
-// One narrow integer type on vectors of 64-bit integers.
+// One narrow integer type on vectors of 64-bit integers: multiples of 2^-fraction_bits, of which
+// the register holds the quotient. 64 bits that wrap are the exact sum.
 class LaneLimiter {
   public:
     using V = Vector<std::int64_t>;
+    using U = Vector<std::uint64_t>;
 
     explicit LaneLimiter(const FixedQuantizer& q)
-        : q_(q), range_(integer_range(q.bits, q.is_signed, q.overflow)) {}
+        : q_(q), shift_(-q.fraction_bits), range_(integer_range(q.bits, q.is_signed, q.overflow)) {
+        if (shift_ == 0) return;
+        // 2a + b stands for a * 2^(shift-1) - b (rounding.hpp)
+        for (int negative = 0; negative < 2; ++negative)
+            for (int odd = 0; odd < 2; ++odd) {
+                const std::uint64_t code = q.addend[negative][odd];
+                addend_[negative][odd] = ((code >> 1) << (shift_ - 1)) - (code & 1);
+            }
+    }
+
+    bool is_exact() const { return q_.bits == 64; }
+
+    V outside(V v) const { return beyond(shifted(v)); }
 
     template <class M>
     V limit(V v, M& overflowed) const {
+        v = shifted(v);
+        overflowed = beyond(v);
+        v = within(v, overflowed);
+        return shift_ == 0 ? v : V(U(v) << std::uint64_t(shift_));
+    }
+
+  private:
+    // The quotient of 2^shift, rounded.
+    V shifted(V v) const {
+        if (shift_ == 0) return v;
+        const V negative = v < V{};
+        const U magnitude = select(negative, U{} - U(v), U(v));
+        const V odd = ((magnitude >> std::uint64_t(shift_)) & 1) != U{};
+        auto of_sign = [&](int n) {
+            return select(odd, broadcast<U>(addend_[n][1]), broadcast<U>(addend_[n][0]));
+        };
+        const U rounded =
+            (magnitude + select(negative, of_sign(1), of_sign(0))) >> std::uint64_t(shift_);
+        return V(select(negative, U{} - rounded, rounded));
+    }
+
+    V beyond(V v) const {
+        return (v < broadcast<V>(range_.lowest)) | (v > broadcast<V>(range_.highest));
+    }
+
+    template <class M>
+    V within(V v, const M& overflowed) const {
         const V low = broadcast<V>(range_.lowest), high = broadcast<V>(range_.highest);
-        overflowed = (v < low) | (v > high);
         const bool plain_wrap = q_.overflow == IntegerOverflow::wrap && q_.wrap_bits == 0;
         const bool clamps = q_.overflow == IntegerOverflow::saturate ||
                             q_.overflow == IntegerOverflow::saturate_symmetric;
         if (clamps) return select(v < low, low, select(v > high, high, v));
         if (plain_wrap) {
             const int drop = 64 - q_.bits;
-            using U = Vector<std::uint64_t>;
             const U up = U(v) << std::uint64_t(drop);
             return q_.is_signed ? V(up) >> std::int64_t(drop) : V(up >> std::uint64_t(drop));
         }
@@ -34,9 +73,10 @@ class LaneLimiter {
         return v;
     }
 
-  private:
     FixedQuantizer q_;
+    int shift_;
     IntegerRange range_;
+    std::uint64_t addend_[2][2] = {};
 };
 
 class IntegerLanes {
@@ -52,7 +92,11 @@ class IntegerLanes {
         : product_(d.product),
           accumulator_(d.accumulator),
           merge_(d.merge),
-          product_exact_(d.product_exact) {}
+          node_(d.node),
+          output_(d.output),
+          product_exact_(d.product_exact),
+          node_exact_(d.node_exact),
+          output_exact_(d.output_exact) {}
 
     int product_random_bits() const { return 0; }
     int step_random_bits() const { return 0; }
@@ -68,8 +112,7 @@ class IntegerLanes {
     }
     // The exact sum says whether the result itself or only a prefix left the range.
     void finish(Events& events) const {
-        Mask out;
-        accumulator_.limit(running_, out);
+        const Mask out = first_limit().outside(running_);
         events.counts[overflowed_outputs] -=
             U((events.counts[accumulator_overflow] | events.counts[product_overflow]) != U{});
         events.count(transient, prefix_out_ & ~out);
@@ -88,9 +131,7 @@ class IntegerLanes {
     V step(V p, V s, U, int level, Events& events) {
         if (level) {
             running_ = plus(running_, p);
-            Mask out;
-            accumulator_.limit(running_, out);
-            prefix_out_ |= out;
+            prefix_out_ |= first_limit().outside(running_);
         }
         return add(accumulator_, p, s, level, events);
     }
@@ -104,7 +145,19 @@ class IntegerLanes {
     void open_exact_group(V) {}
     void add_to_exact_group(V) {}
     V close_group(V s, U random, int level, Events& events) {
-        return step(products_, s, random, level, events);
+        return step(node(products_), s, random, level, events);
+    }
+
+    // A tree's leaves and inner sums; the sum of an exact group.
+    V node(V v) const {
+        Mask ignored;
+        return node_exact_ ? v : node_.limit(v, ignored);
+    }
+    V node(V left, V right) const { return node(plus(left, right)); }
+
+    V result(V sum) const {
+        Mask ignored;
+        return output_exact_ ? sum : output_.limit(sum, ignored);
     }
 
     V exact_merge(const std::int64_t* results, std::int64_t chunks, bool) const {
@@ -114,6 +167,12 @@ class IntegerLanes {
     }
 
   private:
+    // The first limit that a sum meets.
+    const LaneLimiter& first_limit() const {
+        if (!accumulator_.is_exact()) return accumulator_;
+        return merge_.is_exact() ? output_ : merge_;
+    }
+
     // Only a start value of 63 bits can make a sum leave 64 bits; it then wraps.
     static V plus(V a, V b) { return V(U(a) + U(b)); }
 
@@ -121,15 +180,15 @@ class IntegerLanes {
         V sum = plus(p, s);
         Mask over;
         V next = limiter.limit(sum, over);
-        if (level) {
+        if (level && !limiter.is_exact()) {
             events.count(accumulator_overflow, over);
             events.partial_sum(sum, ~Mask{});
         }
         return next;
     }
 
-    LaneLimiter product_, accumulator_, merge_;
-    bool product_exact_;
+    LaneLimiter product_, accumulator_, merge_, node_, output_;
+    bool product_exact_, node_exact_, output_exact_;
     V running_{}, products_{};
     Mask prefix_out_{};
 };
