@@ -15,6 +15,7 @@ from datapath_random import INTEGERS, pick, random_integer_options, random_integ
 from oracle_fixed import integer_range, wrap_integer
 
 OVERFLOWS = ("wrap", "saturate", "saturate_zero", "saturate_symmetric", "wrap_sign_magnitude")
+BYTE = ab.FixedFormat(bits=8, fraction_bits=0)
 PLACES = ("product", "step", "group", "tile", "end")
 
 
@@ -210,7 +211,7 @@ def test_a_tree_of_adders(isa):
 def test_further_limits(isa):
     a, b = operands(6)
     eleven = ab.FixedFormat(bits=11, fraction_bits=-3, overflow="SAT", rounding="RND_CONV")
-    datapath = ab.integer_accumulator(32, product=eleven, output="int8")
+    datapath = ab.integer_accumulator(32, product=eleven, output=BYTE)
     exact = by_hand(a, b, 0, lambda v: v, lambda v: limit(v, 11, "saturate", 3, "RND_CONV"))
     got = ab.matmul(a, b, datapath)
     assert got.dtype == np.int32
@@ -379,12 +380,12 @@ def test_options_as_text(text, datapath):
             ValueError, "merge must be 'same' for at='tile', got 'exact'",
         ),
         (
-            lambda: ab.integer_accumulator(16, at="end", output="int8"),
+            lambda: ab.integer_accumulator(16, at="end", output=BYTE),
             ValueError, "output must be None for at='end'",
         ),
         (
             lambda: ab.integer_accumulator(16, product="fp16"),
-            TypeError, "product must be a fixed-point format",
+            TypeError, "product must be a FixedFormat or a Quantizer, got 'fp16'",
         ),
         (
             lambda: ab.integer_accumulator(16, product=ab.FixedFormat(bits=8, fraction_bits=1)),

@@ -9,7 +9,6 @@ from . import _names
 from ._fixed_format import FixedFormat
 from ._format_base import boolean, integer
 from .datapath import Datapath, Quantizer
-from .formats import FormatLike, get_format
 
 PLACES = ("product", "step", "group", "tile", "end")
 
@@ -29,9 +28,9 @@ def integer_accumulator(
     rounding: str = "TRN",
     at: Literal["product", "step", "group", "tile", "end"] | None = None,
     tree: bool = False,
-    product: FormatLike | Quantizer | None = None,
-    group_quantizer: FormatLike | Quantizer | None = None,
-    output: FormatLike | Quantizer | None = None,
+    product: FixedFormat | Quantizer | None = None,
+    group_quantizer: FixedFormat | Quantizer | None = None,
+    output: FixedFormat | Quantizer | None = None,
 ) -> Datapath:
     """Return an integer accumulator of `bits` bits.
 
@@ -65,7 +64,7 @@ def integer_accumulator(
     tree : bool
         Add the products of a group by recursive halves, in adders that `group_quantizer` limits;
         by default they are as wide as the accumulator.
-    product, group_quantizer, output : FixedFormat, name, dtype or Quantizer, optional
+    product, group_quantizer, output : FixedFormat or Quantizer, optional
         Further limits: of each product, of the exact sum of a group (of each adder in a tree), of
         the result. A format stands for its own rounding and overflow modes.
 
@@ -144,13 +143,12 @@ def _check_place(
         raise ValueError(f"{taken} must be None for at={at!r}, got {fields[taken]!r}")
 
 
-def _quantizer(argument: str, fmt: FormatLike | Quantizer | None) -> Quantizer | None:
-    if fmt is None or isinstance(fmt, Quantizer):
-        return fmt
-    form = get_format(fmt)
-    if not isinstance(form, FixedFormat):
-        raise TypeError(f"{argument} must be a fixed-point format, got {form!r}")
-    return Quantizer(format=form, rounding=form.rounding)
+def _quantizer(argument: str, given: FixedFormat | Quantizer | None) -> Quantizer | None:
+    if isinstance(given, FixedFormat):
+        return Quantizer(format=given, rounding=given.rounding)
+    if given is None or isinstance(given, Quantizer):
+        return given
+    raise TypeError(f"{argument} must be a FixedFormat or a Quantizer, got {given!r}")
 
 
 def merge_quantizer(merge: Literal["same", "exact"] | Datapath) -> Merge:
