@@ -18,7 +18,7 @@ struct WidthJob {
     bool is_signed = true;       // accumulator
     bool merges_exactly = false;  // the sums of chunks are added elsewhere: they do not count
     bool greedy_order = false;   // partial sums of the greedy order instead of the given one
-    bool histogram = false;      // count the partial sums
+    const std::uint8_t* counted = nullptr;  // rows whose partial sums are counted; null: none
     std::uint8_t* widths[width_kinds] = {};  // (m, n) at [m * columns + n]
 };
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._array_files import SINGLE, SUFFIXES, read_arrays
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
 
 _PATTERN = re.compile(r"(\d+):(\d+)")
-_SUFFIXES = (".npy", ".npz")
-_SINGLE = ""  # the name of the one array of a .npy file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _pattern(text: str) -> tuple[int, int]:
 
 def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     suffix = Path(args.file).suffix
-    if suffix not in _SUFFIXES or Path(args.output).suffix != suffix:
+    if suffix not in SUFFIXES or Path(args.output).suffix != suffix:
         parser.error(
             f"expected FILE and OUT to be both .npy or both .npz, got {args.file}, {args.output}"
         )
@@ -87,7 +87,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if args.transposable and args.axis is not None:
         parser.error("argument --axis: not allowed with argument --transposable")
     try:
-        arrays = _read(args.file)
+        arrays = read_arrays(args.file)
         chosen = _chosen(arrays, args.arrays)
         pruned = [
             _prune(name, x, name in chosen, args, stream)
@@ -103,28 +103,9 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-def _read(path: str) -> dict[str, Array]:
-    import numpy as np
-
-    with open(path, "rb") as file:  # np.load leaves a file open that it cannot read
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            if Path(path).suffix != ".npy":
-                raise ValueError("expected several arrays, got one, as .npy files hold it")
-            return {_SINGLE: loaded}
-        if Path(path).suffix != ".npz":
-            raise ValueError("expected one array, got several, as .npz files hold them")
-        with loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-    for name, x in arrays.items():
-        if not isinstance(x, np.ndarray):
-            raise ValueError(f"expected arrays only, got a member {name} that is none")
-    return arrays
-
-
 def _chosen(arrays: Mapping[str, Array], names: Sequence[str] | None) -> set[str]:
     if names is None:
-        return {name for name, x in arrays.items() if name == _SINGLE or _is_weight(x)}
+        return {name for name, x in arrays.items() if name == SINGLE or _is_weight(x)}
     if unknown := [name for name in names if name not in arrays]:
         raise ValueError(f"--arrays: expected some of {', '.join(arrays)}, got {unknown[0]}")
     return set(names)
@@ -150,7 +131,7 @@ def _prune(name: str, x: Array, chosen: bool, args: argparse.Namespace, stream: 
         raise ValueError(f"{named}expected axes {along}, got shape {x.shape}")
     if bad := [x.shape[k] for k in along if x.shape[k] % m]:
         reason = f"axis of {bad[0]} is no multiple of {m}"
-        if name in (args.arrays or [_SINGLE]):
+        if name in (args.arrays or [SINGLE]):
             raise ValueError(named + reason)
         return _Pruned(name, x, None, x, reason)
     try:
@@ -183,8 +164,8 @@ def _write(path: str, pruned: Sequence[_Pruned], masks: bool) -> None:
             arrays[one.name] = one.values
         elif one.mask is not None:
             arrays[one.name] = one.mask
-    if _SINGLE in arrays:
-        np.save(path, arrays[_SINGLE])
+    if SINGLE in arrays:
+        np.save(path, arrays[SINGLE])
         return
     # As np.savez writes it, whose own arguments some names would be.
     with zipfile.ZipFile(path, "w") as archive:

@@ -326,10 +326,11 @@ class Geometry:
     def _pads(self) -> tuple[tuple[int, int], ...]:
         return ((0, 0), (0, 0), (self.padding[0],) * 2, (self.padding[1],) * 2)
 
-    def columns(self, x: Array) -> Array:
-        """Return the image columns (group, row, term)."""
+    def columns(self, x: Array, padding_value: int = 0) -> Array:
+        """Return the image columns (group, row, term); padding taps hold `padding_value`."""
         groups, rows, _ = self.stack_shape
-        return self._windows(np.pad(x, self._pads)).reshape(groups, rows, self.terms)
+        padded = np.pad(x, self._pads, constant_values=padding_value)
+        return self._windows(padded).reshape(groups, rows, self.terms)
 
     def sum_columns(self, columns: Array) -> Array:
         """Return the images whose pixels are the sums of the columns' entries that read them."""

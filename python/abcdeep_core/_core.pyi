@@ -9,6 +9,20 @@ import numpy
 from numpy.typing import NDArray
 
 
+WIDTH_BINS: int = 66
+
+NO_WIDTH: int = 65
+
+SPAN_BINS: int = 1024
+
+ZERO_EXPONENT: int = -16384
+
+def accumulator_widths(a: Annotated[NDArray, dict(device='cpu', writable=False)], b: Annotated[NDArray, dict(device='cpu', writable=False)], c: Annotated[NDArray, dict(device='cpu', writable=False)] | None, order: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, group: int, chunk: int, is_signed: bool, merges_exactly: bool, greedy_order: bool, wide: bool, counted: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, widths: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu')], partial_sums: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], threads: int) -> tuple: ...
+
+def count_widths(widths: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], counts: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], first: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu')]) -> None: ...
+
+def exponent_spans(a: Annotated[NDArray[numpy.int16], dict(shape=(None, None), order='C', device='cpu', writable=False)], b: Annotated[NDArray[numpy.int16], dict(shape=(None, None), order='C', device='cpu', writable=False)], group: int, counts: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu')], threads: int) -> None: ...
+
 class NearestEnvironment:
     def __init__(self) -> None: ...
 
@@ -499,6 +513,36 @@ class IntegerDatapath:
 
     @merge_order.setter
     def merge_order(self, arg: int, /) -> None: ...
+
+    @property
+    def node(self) -> FixedQuantizer: ...
+
+    @node.setter
+    def node(self, arg: FixedQuantizer, /) -> None: ...
+
+    @property
+    def output(self) -> FixedQuantizer: ...
+
+    @output.setter
+    def output(self, arg: FixedQuantizer, /) -> None: ...
+
+    @property
+    def tree(self) -> bool: ...
+
+    @tree.setter
+    def tree(self, arg: bool, /) -> None: ...
+
+    @property
+    def node_exact(self) -> bool: ...
+
+    @node_exact.setter
+    def node_exact(self, arg: bool, /) -> None: ...
+
+    @property
+    def output_exact(self) -> bool: ...
+
+    @output_exact.setter
+    def output_exact(self, arg: bool, /) -> None: ...
 
 def summarise(x: Annotated[NDArray, dict(device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], row_stride: int, column_stride: int, rows: int, columns: int, threads: int) -> tuple[int, int, int]: ...
 

@@ -301,4 +301,39 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_prune(commands)
 
 
-_COMMANDS = (_add_formats, _add_bias, _add_prune, _add_demo)
+# abcdeep width
+
+
+def _add_width(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ._cli_width import add_width
+
+    add_width(commands)
+
+
+# abcdeep overflow
+
+
+def _add_overflow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ._cli_overflow import add_overflow
+
+    add_overflow(commands)
+
+
+# abcdeep vectors
+
+
+def _add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ._cli_vectors import add_vectors
+
+    add_vectors(commands)
+
+
+_COMMANDS = (
+    _add_formats,
+    _add_bias,
+    _add_prune,
+    _add_width,
+    _add_overflow,
+    _add_vectors,
+    _add_demo,
+)

@@ -100,8 +100,17 @@ class Page:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def missing_extra() -> str:
+def missing_extra(*packages: str) -> str:
     """Return which packages of the extra ``[report]`` are not installed, "" if none.
+
+    Parameters
+    ----------
+    *packages : str
+        Those that are needed, all of the extra by default.
+
+    Returns
+    -------
+    str
 
     Examples
     --------
@@ -110,7 +119,7 @@ def missing_extra() -> str:
     True
     """
     missing = []
-    for name in ("jinja2", "matplotlib"):
+    for name in packages or ("jinja2", "matplotlib"):
         try:
             importlib.import_module(name)
         except ImportError:
@@ -118,9 +127,9 @@ def missing_extra() -> str:
     return " and ".join(missing)
 
 
-def require_extra() -> None:
-    """Raise ImportError, naming the extra, unless its packages are installed."""
-    if missing := missing_extra():
+def require_extra(*packages: str) -> None:
+    """Raise ImportError, naming the extra, unless its packages (or just these) are installed."""
+    if missing := missing_extra(*packages):
         raise ImportError(
             f"a report needs {missing}; expected the extra [report]:"
             " pip install 'abcdeep_core[report]'"

@@ -1,0 +1,260 @@
+// Exact partial sums of a tile of dot products, and the widths that hold them.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+
+#include "accumulator_widths.hpp"
+#include "datapath.hpp"
+#include "gemm_lanes.hpp"
+#include "lane_masks.hpp"
+#include "simd.hpp"
+
+namespace abcdeep {
+namespace {
+
+template <class V>
+V lower_of(V a, V b) {
+    if constexpr (sizeof(Element<V>) == 4) return smaller(a, b);
+    return select(a < b, a, b);
+}
+template <class V>
+V upper_of(V a, V b) {
+    if constexpr (sizeof(Element<V>) == 4) return larger(a, b);
+    return select(a > b, a, b);
+}
+
+// Bits of a two's complement number, or of an unsigned one, that holds lowest <= 0 <= highest.
+template <class E>
+int width_of(E lowest, E highest, bool is_signed) {
+    using U = std::make_unsigned_t<E>;
+    if (is_signed) return std::bit_width(U(std::max(E(~lowest), highest))) + 1;
+    return lowest < 0 ? no_width : std::bit_width(U(highest));
+}
+
+// Products of lanes: of 16-bit numbers in 32-bit lanes, if `narrow`.
+template <class V, bool narrow>
+V products(V a, V b) {
+    if constexpr (narrow) {
+        static_assert(sizeof(Element<V>) == 4);
+#if defined(__AVX512BW__) && ABCDEEP_VECTOR_BYTES == 64
+        return V(_mm512_madd_epi16(__m512i(a), __m512i(b)));
+#elif defined(__AVX2__) && ABCDEEP_VECTOR_BYTES == 32
+        return V(_mm256_madd_epi16(__m256i(a), __m256i(b)));
+#elif defined(__SSE2__) && ABCDEEP_VECTOR_BYTES == 16
+        return V(_mm_madd_epi16(__m128i(a), __m128i(b)));
+#else
+        return ((a << 16) >> 16) * ((b << 16) >> 16);
+#endif
+    }
+    return a * b;
+}
+
+template <class V, bool narrow>
+class WidthTile {
+    using E = Element<V>;
+    static constexpr int width = lanes<V>, vectors = 2, columns = vectors * width, rows = 2;
+    static constexpr std::int64_t depth = 256;  // terms of a panel
+
+    // Of one row and one vector of columns.
+    struct State {
+        V chunk{}, smallest{}, largest{};      // of the sum of a chunk
+        V merged{}, positive{}, negative{};    // sums of chunks, positive terms, negative terms
+        V top{}, bottom{};                     // largest and smallest term
+    };
+    struct RowRange {
+        std::int64_t begin, end;
+    };
+
+  public:
+    WidthTile(const IntegerJob& job, const WidthJob& widths, WidthTotals& totals)
+        : job_(job),
+          widths_(widths),
+          totals_(totals),
+          chunk_(widths.chunk > 0 && widths.chunk < job.terms ? widths.chunk : job.terms) {}
+
+    void run(const Block& block) {
+        const std::int64_t row_tiles = (block.row_end - block.row_begin + rows - 1) / rows;
+        const Scratch<State> states(row_tiles * rows * vectors);
+        const Scratch<E> panel(depth * columns), left(row_tiles * rows * job_.terms);
+        for (std::int64_t i = 0; i < row_tiles; ++i)
+            pack_left(left + i * rows * job_.terms, block.row_begin + i * rows, block.row_end);
+        for (std::int64_t n = block.column_begin; n < block.column_end; n += columns) {
+            const int valid = int(std::min<std::int64_t>(columns, block.column_end - n));
+            for (std::int64_t m = 0; m < row_tiles * rows; ++m)
+                open(states + m * vectors, block.row_begin + m, n, valid, block.row_end);
+            for (std::int64_t k = 0; k < job_.terms; k += depth) {
+                const std::int64_t end = std::min(job_.terms, k + depth);
+                pack_right(panel, n, valid, k, end);
+                for (std::int64_t i = 0; i < row_tiles; ++i)
+                    terms(left + (i * job_.terms + k) * rows, panel, states + i * rows * vectors, k,
+                          end, {block.row_begin + i * rows, block.row_end}, valid);
+            }
+            for (std::int64_t m = block.row_begin; m < block.row_end; ++m)
+                close(states + (m - block.row_begin) * vectors, m, n, valid);
+        }
+    }
+
+  private:
+    static E packed(std::int32_t x) {
+        return narrow ? E(x & 0xffff) : E(x);
+    }
+    std::int64_t operand_index(std::int64_t k) const { return job_.order ? job_.order[k] : k; }
+
+    // All terms of a tile's rows; a last odd row stands for two.
+    void pack_left(E* to, std::int64_t first, std::int64_t row_end) const {
+        with_type(job_.a.data, job_.a.type, [&](auto* data) {
+            for (int i = 0; i < rows; ++i) {
+                const std::int64_t m = std::min(first + i, row_end - 1);
+                const auto* row = data + m * job_.a.row_stride;
+                for (std::int64_t k = 0; k < job_.terms; ++k)
+                    to[k * rows + i] = packed(row[operand_index(k) * job_.a.column_stride]);
+            }
+        });
+    }
+    void pack_right(E* to, std::int64_t first, int valid, std::int64_t begin,
+                    std::int64_t end) const {
+        with_type(job_.b.data, job_.b.type, [&](auto* data) {
+            for (std::int64_t k = begin; k < end; ++k, to += columns) {
+                const auto* row = data + operand_index(k) * job_.b.row_stride +
+                                  first * job_.b.column_stride;
+                for (int n = 0; n < valid; ++n) to[n] = packed(row[n * job_.b.column_stride]);
+                for (int n = valid; n < columns; ++n) to[n] = 0;
+            }
+        });
+    }
+
+    void open(State* states, std::int64_t m, std::int64_t n, int valid, std::int64_t row_end) {
+        for (int v = 0; v < vectors; ++v) {
+            State state{};
+            if (job_.c.data && m < row_end)
+                for (int j = 0; j < width && v * width + j < valid; ++j)
+                    state.chunk[j] = E(job_.c(m, n + v * width + j));
+            state.smallest = lower_of(state.chunk, V{});
+            state.largest = upper_of(state.chunk, V{});
+            states[v] = state;
+        }
+    }
+
+    // End of the group that holds term k of a chunk.
+    std::int64_t group_end(std::int64_t k) const {
+        const std::int64_t start = k / chunk_ * chunk_;
+        return start + ((k - start) / widths_.group + 1) * widths_.group;
+    }
+
+    void terms(const E* a, const E* b, State* states, std::int64_t begin, std::int64_t end,
+               RowRange range, int valid) {
+        State s[rows][vectors];
+        for (int i = 0; i < rows; ++i)
+            for (int j = 0; j < vectors; ++j) s[i][j] = states[i * vectors + j];
+        bool counted = false;
+        for (std::int64_t m = range.begin; m < range.end && m < range.begin + rows; ++m)
+            counted |= widths_.counted && widths_.counted[m];
+        for (std::int64_t k = begin; k < end;) {
+            const std::int64_t chunk_end = std::min(job_.terms, (k / chunk_ + 1) * chunk_);
+            const std::int64_t stop = std::min(end, chunk_end);
+            if (widths_.group == 1 && !counted) {
+                for (; k < stop; ++k, a += rows, b += columns) {
+                    add(a, b, s);
+                    note(s);
+                }
+            } else {
+                while (k < stop) {
+                    const std::int64_t step_end = std::min(group_end(k), chunk_end);
+                    const std::int64_t here = std::min(step_end, stop);
+                    for (; k < here; ++k, a += rows, b += columns) add(a, b, s);
+                    if (k < step_end) break;
+                    note(s);
+                    if (counted) count(s, range, valid);
+                }
+            }
+            if (k == chunk_end) merge(s);
+        }
+        for (int i = 0; i < rows; ++i)
+            for (int j = 0; j < vectors; ++j) states[i * vectors + j] = s[i][j];
+    }
+
+    [[gnu::always_inline]] static void add(const E* a, const E* b, State (&s)[rows][vectors]) {
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 8
+            for (int j = 0; j < vectors; ++j) {
+                State& one = s[i][j];
+                const V p = products<V, narrow>(broadcast<V>(a[i]), load<V>(b + j * width));
+                one.chunk += p;
+                one.positive += upper_of(p, V{});
+                one.top = upper_of(one.top, p);
+                one.bottom = lower_of(one.bottom, p);
+            }
+    }
+    [[gnu::always_inline]] static void note(State (&s)[rows][vectors]) {
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 8
+            for (int j = 0; j < vectors; ++j) {
+                s[i][j].smallest = lower_of(s[i][j].smallest, s[i][j].chunk);
+                s[i][j].largest = upper_of(s[i][j].largest, s[i][j].chunk);
+            }
+    }
+
+    // The sum of a chunk enters that of the chunks.
+    void merge(State (&s)[rows][vectors]) const {
+        for (auto& row : s)
+            for (State& one : row) {
+                one.merged += one.chunk;
+                one.chunk = V{};
+                if (widths_.merges_exactly) continue;
+                one.smallest = lower_of(one.smallest, one.merged);
+                one.largest = upper_of(one.largest, one.merged);
+            }
+    }
+
+    void count(const State (&s)[rows][vectors], RowRange range, int valid) {
+        for (int i = 0; i < rows && range.begin + i < range.end; ++i) {
+            if (!widths_.counted[range.begin + i]) continue;
+            for (int n = 0; n < valid; ++n) {
+                const E sum = s[i][n / width].chunk[n % width];
+                if (sum < 0)
+                    ++totals_.negative[std::bit_width(std::make_unsigned_t<E>(-sum))];
+                else
+                    ++totals_.positive[std::bit_width(std::make_unsigned_t<E>(sum))];
+            }
+        }
+    }
+
+    void close(const State* states, std::int64_t m, std::int64_t n, int valid) {
+        const std::int64_t at = m * job_.columns + n;
+        E smallest = 0, largest = 0;
+        for (int j = 0; j < valid; ++j) {
+            const State& s = states[j / width];
+            const int lane = j % width;
+            const E start = job_.c.data ? E(job_.c(m, n + j)) : 0;
+            const E sum = (job_.terms ? s.merged : s.chunk)[lane], positive = s.positive[lane];
+            const E negative = sum - start - positive;
+            const E low = std::min(start, E(0)), high = std::max(start, E(0));
+            auto put = [&](WidthKind kind, E lowest, E highest) {
+                widths_.widths[kind][at + j] =
+                    std::uint8_t(width_of(lowest, highest, widths_.is_signed));
+            };
+            smallest = std::min(smallest, s.smallest[lane]);
+            largest = std::max(largest, s.largest[lane]);
+            put(given_width, s.smallest[lane], s.largest[lane]);
+            put(final_width, std::min(sum, E(0)), std::max(sum, E(0)));
+            put(any_order_width, std::min(low, E(start + negative)),
+                std::max(high, E(start + positive)));
+            // A negative term is added to a sum of at least 1, a positive one to at most 0.
+            put(greedy_width, std::min(std::min(low, sum), E(s.bottom[lane] + 1)),
+                std::max(std::max(high, sum), s.top[lane]));
+        }
+        totals_.smallest = std::min<std::int64_t>(totals_.smallest, smallest);
+        totals_.largest = std::max<std::int64_t>(totals_.largest, largest);
+    }
+
+    const IntegerJob& job_;
+    const WidthJob& widths_;
+    WidthTotals& totals_;
+    std::int64_t chunk_;
+};
+
+}  // namespace
+}  // namespace abcdeep

@@ -1,0 +1,315 @@
+"""The table of all layers on an overflow page: its columns, cells and their explanations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import _charts
+from ._summary import (
+    DASH,
+    TIMES,
+    Data,
+    accumulator,
+    accumulator_names,
+    clean,
+    decibels,
+    finite,
+    integer_widths,
+    number,
+    overflow_rate,
+    percent,
+    worst_first,
+    wrong_rate,
+)
+
+Value = float | str | None
+
+BOUNDS = {
+    "data_type": (
+        "data type",
+        "Safe for any weights and inputs of the operand types: K times the extreme product.",
+    ),
+    "l1": (
+        "l1 norm",
+        "Safe for these weights and any input: the sum of |w| times the largest |x| of the type.",
+    ),
+    "sign_split": (
+        "sign split",
+        "Safe for these weights and any input, and tight: positive and negative weights are summed"
+        " apart. Where the inputs' range holds zero it covers every partial sum in every order.",
+    ),
+    "input_ranges": (
+        "input ranges",
+        "As the sign split, with the range that each input has on the data in place of its type's.",
+    ),
+}
+DATA_WIDTHS = {
+    "given": ("given", "Holds every partial sum of the data in the given order of the terms."),
+    "final": ("final", "Holds the final sums of the data: less is never enough."),
+    "any_order": ("any", "Holds every partial sum of the data, whatever the order of the terms."),
+    "greedy": (
+        "greedy",
+        "Holds every partial sum where terms are added in the greedy order: a positive term while"
+        " the sum is at most zero, else a negative one.",
+    ),
+}
+FITS = {
+    "int32": ("32", "The sign split width fits a 32-bit accumulator."),
+    "acc48": ("48", "The sign split width fits a 48-bit accumulator."),
+    "acc58": ("58", "The sign split width fits a 58-bit accumulator."),
+    "DSP48E1": ("48E1", "Operands of at most 18 and 25 bits, accumulator of at most 48."),
+    "DSP48E2": ("48E2", "Operands of at most 18 and 27 bits, accumulator of at most 48."),
+    "DSP58": ("DSP58", "Operands of at most 24 and 27 bits, accumulator of at most 58."),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell and the value that it is sorted by; `mark` is a style."""
+
+    text: str
+    value: Value = None
+    mark: str = ""
+    link: str = ""
+    svg: str = ""
+    words: str = ""
+
+    @property
+    def sorted_by(self) -> str:
+        """The value as the script reads it, "" where it reads the text."""
+        if self.value is None or str(self.value) == self.text:
+            return ""
+        return "Infinity" if self.value == math.inf else str(self.value)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: the key that the address sorts by, its group, heading, meaning and cells."""
+
+    key: str
+    group: str
+    title: str
+    meaning: str
+    cell: Callable[[Data], Cell] = field(repr=False)
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer's cells, one a column."""
+
+    anchor: str
+    cells: Sequence[Cell]
+
+
+def anchor(place: int) -> str:
+    """Return the id of the layer at a place of the report."""
+    return f"layer-{place + 1}"
+
+
+def operands(layer: Data) -> tuple[str, str]:
+    """Return the types of input and weight in words, their ranges where they have no label."""
+    kinds = layer["operands"]
+    return (
+        clean(kinds.get("input") or _range(kinds.get("input_range"))),
+        clean(kinds.get("weight") or _range(kinds.get("weight_range"))),
+    )
+
+
+def _range(ends: Sequence[int] | None) -> str:
+    return DASH if not ends else f"[{ends[0]}, {ends[1]}]"
+
+
+def groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """Return each group of neighbouring columns with how many they are."""
+    found: list[tuple[str, int]] = []
+    for column in columns:
+        if found and found[-1][0] == column.group:
+            found[-1] = (column.group, found[-1][1] + 1)
+        else:
+            found.append((column.group, 1))
+    return found
+
+
+def _bits(table: str, key: str) -> Callable[[Data], Cell]:
+    def cell(layer: Data) -> Cell:
+        bits = layer[table].get(key)
+        return Cell(DASH if bits is None else str(bits), bits)
+
+    return cell
+
+
+def _rate(width: int) -> Callable[[Data], Cell]:
+    def cell(layer: Data) -> Cell:
+        rate = overflow_rate(layer, width)
+        return Cell(percent(rate), rate, "bad" if rate else "")
+
+    return cell
+
+
+def _wrong(name: str) -> Callable[[Data], Cell]:
+    def cell(layer: Data) -> Cell:
+        rate = wrong_rate(layer, name)
+        return Cell(percent(rate), rate)
+
+    return cell
+
+
+def _noise(name: str) -> Callable[[Data], Cell]:
+    def cell(layer: Data) -> Cell:
+        entry = accumulator(layer, name)
+        text = decibels(entry)
+        if text == "exact":
+            return Cell(text, math.inf)
+        return Cell(text, entry["sqnr_db"] if entry and finite(entry["sqnr_db"]) else None)
+
+    return cell
+
+
+def _fit(key: str) -> Callable[[Data], Cell]:
+    def cell(layer: Data) -> Cell:
+        fits = layer["fits"].get(key)
+        if fits is None:
+            return Cell(DASH)
+        return Cell(
+            "✓" if fits else "✗",
+            int(fits),
+            "yes" if fits else "no",
+            words="fits" if fits else "does not fit",
+        )
+
+    return cell
+
+
+def _scale(layers: Sequence[Data], limit: int | None) -> tuple[int, int]:
+    """Return the ends of the common scale of widths."""
+    known = [
+        width
+        for layer in layers
+        for width in (*layer["bounds"].values(), *layer["data_widths"].values(), limit)
+        if width is not None
+    ]
+    return (min(known), max(known)) if known else (1, 32)
+
+
+def columns_of(report: Data) -> list[Column]:
+    """Return the columns of a report's table."""
+    layers = report["layers"]
+    widths = integer_widths(report)
+    limit = next(iter(widths), None)
+    low, high = _scale(layers, limit)
+    places = {id(layer): place for place, layer in enumerate(layers)}
+
+    def name(layer: Data) -> Cell:
+        text = clean(layer["name"])
+        return Cell(text, text, link=anchor(places[id(layer)]))
+
+    def ruler(layer: Data) -> Cell:
+        known: dict[str, Any] = {**layer["bounds"], **layer["data_widths"]}
+        return Cell("", known.get("given"), svg=_charts.ruler(low, high, known, limit))
+
+    def types(layer: Data) -> Cell:
+        text = f" {TIMES} ".join(operands(layer))
+        return Cell(text, text)
+
+    columns = [
+        Column("name", "", "layer", "", name, "name"),
+        Column("bits", "", f"{low} to {high} bits", "", ruler, "scale"),
+        Column(
+            "k",
+            "",
+            "K",
+            "Terms of one dot product.",
+            lambda layer: Cell(number(layer["terms"]), layer["terms"]),
+        ),
+        Column(
+            "n",
+            "",
+            "N",
+            "Output channels.",
+            lambda layer: Cell(number(layer["channels"]), layer["channels"]),
+        ),
+        Column("operands", "", "operands", "Types of input and weight.", types, "text"),
+    ]
+    columns += [
+        Column(key, "safe bits", title, meaning, _bits("bounds", key))
+        for key, (title, meaning) in BOUNDS.items()
+    ]
+    columns += [
+        Column(key, "bits on the data", title, meaning, _bits("data_widths", key))
+        for key, (title, meaning) in DATA_WIDTHS.items()
+    ]
+    for index, (width, kind) in enumerate(widths.items()):
+        columns.append(
+            Column(
+                "rate" if index == 0 else f"rate-{width}",
+                "overflow",
+                kind,
+                f"Share of outputs with a partial sum that {width} bits do not hold.",
+                _rate(width),
+            )
+        )
+    for full in accumulator_names(report):
+        columns += [
+            Column(
+                f"wrong-{full}",
+                clean(full),
+                "wrong",
+                "Share of outputs that differ from the exact sum.",
+                _wrong(full),
+            ),
+            Column(
+                f"sqnr-{full}",
+                clean(full),
+                "SQNR",
+                "Signal-to-quantisation-noise ratio of the outputs in dB.",
+                _noise(full),
+            ),
+        ]
+    keys = dict.fromkeys(key for layer in layers for key in layer["fits"])
+    columns += [
+        Column(f"fits-{key}", "fits", *FITS.get(key, (clean(key), "")), _fit(key), "fit")
+        for key in sorted(keys, key=lambda key: list(FITS).index(key) if key in FITS else len(FITS))
+    ]
+    return columns
+
+
+def rows_of(report: Data, columns: Sequence[Column]) -> list[Row]:
+    """Return the rows of a report's table, the worst layer first."""
+    return [
+        Row(anchor(place), [column.cell(layer) for column in columns])
+        for place, layer in worst_first(report)
+    ]
+
+
+def terms() -> list[tuple[str, str]]:
+    """Return the words of the page and what they mean."""
+    return [
+        *((f"safe bits, {title}", meaning) for title, meaning in BOUNDS.values()),
+        *((f"bits on the data, {title}", meaning) for title, meaning in DATA_WIDTHS.values()),
+        (
+            "persistent overflow",
+            "The exact final sum does not fit: no order of the terms helps.",
+        ),
+        (
+            "transient overflow",
+            "The final sum fits, a partial sum on the way does not. Wrapping undoes it;"
+            " saturation makes the output wrong.",
+        ),
+        ("wrong", "Share of outputs that differ from the exact sum."),
+        (
+            "SQNR",
+            "Signal-to-quantisation-noise ratio: power of the exact outputs over that of their"
+            " errors, in dB. Twice the error costs 6 dB.",
+        ),
+        (
+            "saturates at",
+            "Where an accumulator clamps: at each product, step, group of products, tile of the"
+            " reduction, or only at the end.",
+        ),
+        *((f"fits {title}", meaning) for title, meaning in FITS.values()),
+        ("counting", "Samples, coordinates, channels and steps count from 0."),
+    ]
