@@ -119,7 +119,14 @@ def integer_accumulator(
     step = "tree" if tree else "exact_group"
     if group == 1 and not tree and group_quantizer is None:
         step = "chain"
-    name = f"int{bits}" if signed else f"uint{bits}"
+    name = ":".join(
+        (
+            f"int{bits}" if signed else f"uint{bits}",
+            *((f"s{shift}", form.rounding) if shift else ()),
+            *(("tree",) if tree else ()),
+            *((at,) if at in ("product", "tile", "end") else ()),
+        )
+    )
     return Datapath(step=step, group=group, chunk=chunk, name=name, **fields)
 
 
