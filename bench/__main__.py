@@ -20,6 +20,7 @@ from . import (
     bench_luq,
     bench_matmul,
     bench_nm,
+    bench_overflow,
     bench_pack_24,
     bench_quantize,
     bench_random,
@@ -39,6 +40,7 @@ BENCHES = {
     "nm": bench_nm.cases,
     "transposable": bench_transposable.cases,
     "pack_24": bench_pack_24.cases,
+    "overflow": bench_overflow.cases,
 }
 SIGNIFICANT = 0.1  # a change of the ratio by less than this share is noise
 HEADER = ("case", "shape", "isa", "thr", "G/s", "ratio", "target", "ceil", "here", "Eigen", "path")

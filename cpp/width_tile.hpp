@@ -50,6 +50,18 @@ V products(V a, V b) {
     return a * b;
 }
 
+// sum + max(p, 0)
+template <class V>
+V add_positive(V sum, V p) {
+#if defined(__AVX512F__) && ABCDEEP_VECTOR_BYTES == 64
+    if constexpr (sizeof(Element<V>) == 4)  // a port that larger() does not use
+        return V(_mm512_mask_add_epi32(
+            __m512i(sum), _mm512_cmpgt_epi32_mask(__m512i(p), _mm512_setzero_si512()), __m512i(sum),
+            __m512i(p)));
+#endif
+    return sum + upper_of(p, V{});
+}
+
 template <class V, bool narrow>
 class WidthTile {
     using E = Element<V>;
@@ -160,6 +172,14 @@ class WidthTile {
                 }
             } else {
                 while (k < stop) {
+                    if (!counted && k + widths_.group == group_end(k)) {
+                        for (; k + widths_.group <= stop; k += widths_.group) {
+                            for (std::int64_t i = 0; i < widths_.group; ++i, a += rows, b += columns)
+                                add(a, b, s);
+                            note(s);
+                        }
+                        if (k == stop) break;
+                    }
                     const std::int64_t step_end = std::min(group_end(k), chunk_end);
                     const std::int64_t here = std::min(step_end, stop);
                     for (; k < here; ++k, a += rows, b += columns) add(a, b, s);
@@ -182,7 +202,7 @@ class WidthTile {
                 State& one = s[i][j];
                 const V p = products<V, narrow>(broadcast<V>(a[i]), load<V>(b + j * width));
                 one.chunk += p;
-                one.positive += upper_of(p, V{});
+                one.positive = add_positive(one.positive, p);
                 one.top = upper_of(one.top, p);
                 one.bottom = lower_of(one.bottom, p);
             }

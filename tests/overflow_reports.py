@@ -69,9 +69,8 @@ def _float_accumulator(generator: random.Random, name: str, terms: int, outputs:
 
 def _channels(generator: random.Random, widest: int, count: int) -> list[int]:
     """Return a width a channel, at most `widest`, which the last one needs."""
-    return [max(2, widest - generator.choice((0, 1, 1, 1, 2, 2, 3))) for _ in range(count - 1)] + [
-        widest
-    ]
+    less = generator.choices((0, 1, 1, 1, 2, 2, 3), k=count - 1)
+    return [*(max(2, widest - bits) for bits in less), widest]
 
 
 def layer(
@@ -84,7 +83,7 @@ def layer(
     accumulators: Sequence[str] = ACCUMULATORS,
 ) -> dict[str, Any]:
     """Return a layer whose data need `given` bits in the given order."""
-    generator = random.Random(f"{name} {given}")
+    generator = random.Random(f"{name!r} {given}")
     outputs = dots * channels
     final, any_order = given - 1, given + 2
     bounds = {"data_type": given + 6, "l1": given + 4, "sign_split": given + 3}
@@ -197,13 +196,13 @@ def empty_layer(name: str) -> dict[str, Any]:
     zero = [0] * len(WIDTHS)
     return {
         **known,
-        "data_widths": dict.fromkeys(known["data_widths"]),
+        "data_widths": dict.fromkeys(known["data_widths"], 1),
         "curve": {"widths": WIDTHS, "persistent": zero, "transient": zero, "overflowed": zero},
         "partial_sums": None,
         "first_overflow": {},
-        "channel_data_widths": None,
+        "channel_data_widths": {key: [1] * 64 for key in known["data_widths"]},
         "channel_overflowed": {},
-        "operands": {**known["operands"], "observed_input_range": None},
+        "operands": {**known["operands"], "observed_input_range": [0, 0]},
         "accumulators": [
             {
                 "name": name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from fractions import Fraction
@@ -167,7 +168,7 @@ def test_errors_of_integer_accumulators():
                     return min(max(s, low), high)
 
                 s = limit(steps[0])
-                for before, after in zip(steps, steps[1:], strict=False):
+                for before, after in itertools.pairwise(steps):
                     s = limit(s + after - before)
                 wrong[name].append(s - sums.final)
         for name, data in zip(

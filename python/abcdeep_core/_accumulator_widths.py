@@ -45,6 +45,14 @@ class AccumulatorWidths:
         Holds every partial sum of the greedy order (`greedy_order`).
     smallest, largest : int
         Extreme partial sums in the given order, the empty sum included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import abcdeep_core as ab
+    >>> widths = ab.accumulator_widths(np.int8([[9, 9]]), np.int8([[9], [-9]]))
+    >>> int(widths.given[0, 0]), int(widths.final[0, 0])
+    (8, 1)
     """
 
     given: npt.NDArray[np.uint8]

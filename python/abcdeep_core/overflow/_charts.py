@@ -1,21 +1,13 @@
-"""The plots of an overflow page: functions from numbers to inline SVG.
-
-Colours are classes that the page's style sheet sets, so that a plot follows light, dark and print.
-"""
+"""The plots of an overflow page: functions from numbers to inline SVG."""
 
 from __future__ import annotations
 
-import html
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from . import _svg as svg
 from ._summary import number, percent
-
-WIDTH = 440
-_LEFT, _RIGHT = 46, 12
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -45,60 +37,6 @@ class PartialSums:
     positive: Sequence[int]
 
 
-def _document(identity: str, title: str, words: str, height: float, parts: Sequence[str]) -> str:
-    """Return an SVG that names itself to a screen reader."""
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" text-anchor="middle"'
-        f' aria-labelledby="{identity}-title {identity}-words">'
-        f'<title id="{identity}-title">{html.escape(title)}</title>'
-        f'<desc id="{identity}-words">{html.escape(words)}</desc>{"".join(parts)}</svg>'
-    )
-
-
-def _text(x: float, y: float, text: str, style: str = "", anchor: str = "middle") -> str:
-    look = f' class="{style}"' if style else ""
-    place = "" if anchor == "middle" else f' text-anchor="{anchor}"'
-    return f'<text{look} x="{x:.4g}" y="{y:.4g}"{place}>{html.escape(text)}</text>'
-
-
-def _across(y: float) -> str:
-    """Return the path of a line from the left axis to the right margin."""
-    return f"M{_LEFT} {y:.4g}H{WIDTH - _RIGHT}"
-
-
-def _path(style: str, *pieces: str) -> str:
-    return f'<path class="{style}" d="{"".join(pieces)}"/>' if any(pieces) else ""
-
-
-def _bar(x: float, y: float, width: float, bottom: float) -> str:
-    """Return the path of a bar from `bottom` up to `y`."""
-    return f"M{x:.4g} {bottom:.4g}V{y:.4g}h{width:.3g}V{bottom:.4g}z"
-
-
-def _hover(left: float, step: float, words: Mapping[int, str], low: int) -> str:
-    """Return what the script needs to say the words of each place under the pointer."""
-    told = [words.get(place, "") for place in range(low, max(words, default=low) + 1)]
-    return (
-        f'<g class="hover" data-left="{left:.4g}" data-step="{step:.4g}"'
-        f' data-words="{html.escape("|".join(told))}"/>'
-    )
-
-
-def power(exponent: int) -> str:
-    """Return a power of ten as a tick label: 0.01, 1, 100, and 10⁻⁶ beyond."""
-    if -2 <= exponent <= 3:
-        return f"{10.0**exponent:,g}"
-    return "10" + str(exponent).translate(_SUPERSCRIPT)
-
-
-def steps(low: int, high: int, most: int) -> list[int]:
-    """Return whole numbers from `low` to `high` at round distances, at most about `most`."""
-    distance = next(
-        d for d in itertools.count(1) if (high - low) / d <= most and 0 in (48 % d, d % 48)
-    )
-    return list(range(-(-low // distance) * distance, high + 1, distance))
-
-
 def rate_curve(
     identity: str, rates: Rates, accumulators: Sequence[Mark], bounds: Sequence[Mark]
 ) -> str:
@@ -123,30 +61,35 @@ def rate_curve(
 
     shares = [count / rates.outputs for count in (*rates.persistent, *rates.transient) if count]
     bottom = min(math.floor(math.log10(min(shares, default=0.001))), -1)
-    step = (WIDTH - _LEFT - _RIGHT) / (high - low)
+    step = (svg.WIDTH - svg.LEFT - svg.RIGHT) / (high - low)
 
     def across(bits: float) -> float:
-        return _LEFT + (bits - low) * step
+        return svg.LEFT + (bits - low) * step
 
     def down(count: int) -> float:
         if not count:
             return zero
         return top + (floor - top) * math.log10(count / rates.outputs) / bottom
 
-    levels = {exponent: top + (floor - top) * exponent / bottom for exponent in steps(bottom, 0, 5)}
+    levels = {
+        exponent: top + (floor - top) * exponent / bottom for exponent in svg.steps(bottom, 0, 5)
+    }
     rows = [rows_top + 14 * index for index in range(len(bounds))]
-    ticks = steps(low, high, 13)
+    ticks = svg.steps(low, high, 13)
     parts = [
-        _text(0, 12, "share of outputs", "axis", "start"),
-        _path("grid", *map(_across, levels.values()), *(_across(y - 4) for y in rows)),
-        _path("frame", _across(zero), *(f"M{across(bits):.4g} {zero:g}v4" for bits in ticks)),
-        _text(_LEFT - 6, zero + 4, "0", anchor="end"),
-        *(_text(_LEFT - 6, y + 4, power(place), anchor="end") for place, y in levels.items()),
-        *(_text(across(bits), zero + 16, str(bits)) for bits in ticks),
+        svg.text(0, 12, "share of outputs", "axis", "start"),
+        svg.path("grid", *map(svg.across, levels.values()), *(svg.across(y - 4) for y in rows)),
+        svg.path("frame", svg.across(zero), *(f"M{across(bits):.4g} {zero:g}v4" for bits in ticks)),
+        svg.text(svg.LEFT - 6, zero + 4, "0", anchor="end"),
+        *(
+            svg.text(svg.LEFT - 6, y + 4, svg.power(place), anchor="end")
+            for place, y in levels.items()
+        ),
+        *(svg.text(across(bits), zero + 16, str(bits)) for bits in ticks),
     ]
     for index, mark in enumerate(accumulators):
         x = across(mark.bits)
-        parts += _limit(x, top - 6, zero, mark.name, top - 1 + 11 * index)
+        parts += svg.limit(x, top - 6, zero, mark.name, top - 1 + 11 * index)
     for counts, style in ((rates.transient, "transient"), (rates.persistent, "persistent")):
         points = [
             (across(bits), down(count)) for bits, count in zip(rates.widths, counts, strict=True)
@@ -155,7 +98,7 @@ def rate_curve(
         dots = "".join(
             _dot(x, y, style) for (x, y), count in zip(points, counts, strict=True) if count
         )
-        parts += [_path(f"line {style}", "M", path), _path(f"{style} dot", dots)]
+        parts += [svg.path(f"line {style}", "M", path), svg.path(f"{style} dot", dots)]
     told = {
         bits: f"{bits} bits: persistent {_counted(lasting, rates.outputs)},"
         f" transient {_counted(passing, rates.outputs)}"
@@ -164,23 +107,25 @@ def rate_curve(
         )
         if lasting or passing
     }
-    parts.append(_hover(_LEFT - step / 2, step, told, low))
+    parts.append(svg.hover(svg.LEFT - step / 2, step, told, low))
     for y, mark in zip(rows, bounds, strict=True):
         x = across(mark.bits)
-        left = x > WIDTH * 0.6
+        left = x > svg.WIDTH * 0.6
         label, side = f"{mark.name}: {mark.bits}", "end" if left else "start"
-        parts.append(_text(x + (-8 if left else 8), y, label, "halo", side))
+        parts.append(svg.text(x + (-8 if left else 8), y, label, "halo", side))
     dots = "".join(
         _dot(across(mark.bits), y - 4, "persistent") for y, mark in zip(rows, bounds, strict=True)
     )
-    parts.append(_path("bound", dots))
-    parts.append(_text(WIDTH - _RIGHT, base + 6, "bits of the accumulator", "axis", "end"))
+    parts.append(svg.path("bound", dots))
+    parts.append(
+        svg.text(svg.WIDTH - svg.RIGHT, base + 6, "bits of the accumulator", "axis", "end")
+    )
     words = "; ".join(
         f"{bits} bits: {percent((a + b) / rates.outputs)}"
         for bits, a, b in zip(rates.widths, rates.persistent, rates.transient, strict=True)
         if a + b
     )
-    return _document(
+    return svg.document(
         identity,
         "Overflow rate against the width of the accumulator",
         words or "No output overflows at any of the widths",
@@ -203,13 +148,6 @@ def _dot(x: float, y: float, style: str) -> str:
     return f"M{x - 3.6:.4g} {y:.4g}l3.6-3.6 3.6 3.6-3.6 3.6z"
 
 
-def _limit(x: float, top: float, base: float, name: str, text_y: float) -> list[str]:
-    """Return the dashed line of an accumulator and its name, to the left near the right margin."""
-    left = x > WIDTH - 90
-    words = _text(x + (-4 if left else 4), text_y, name, "limit-name", "end" if left else "start")
-    return [_path("limit", f"M{x:.4g} {top:g}V{base:g}"), words if name else ""]
-
-
 def _counted(count: int, whole: int) -> str:
     return f"{number(count)} ({percent(count / whole)})"
 
@@ -230,38 +168,41 @@ def _log_bars(
     top, base = 24.0, 150.0
     low, high = min(place for place, _, _ in bars), max(place for place, _, _ in bars)
     low, high = min([low, *labels]), max([high, *labels])
-    step = (WIDTH - _LEFT - _RIGHT) / (high - low + 1)
+    step = (svg.WIDTH - svg.LEFT - svg.RIGHT) / (high - low + 1)
     decades = max(1, math.ceil(math.log10(max([1, *(count for _, count, _ in bars)]))))
     lift = 6.0  # the height of a count of 1
 
     def across(place: float) -> float:
-        return _LEFT + (place - low + 0.5) * step
+        return svg.LEFT + (place - low + 0.5) * step
 
     def up(count: float) -> float:
         return base - lift - (base - lift - top) * math.log10(count) / decades
 
-    levels = {exponent: up(10.0**exponent) for exponent in steps(0, decades, 4)}
+    levels = {exponent: up(10.0**exponent) for exponent in svg.steps(0, decades, 4)}
     parts = [
-        _text(0, 12, up_name, "axis", "start"),
-        _path("grid", *map(_across, levels.values())),
-        *(_text(_LEFT - 6, y + 4, power(place), anchor="end") for place, y in levels.items()),
+        svg.text(0, 12, up_name, "axis", "start"),
+        svg.path("grid", *map(svg.across, levels.values())),
+        *(
+            svg.text(svg.LEFT - 6, y + 4, svg.power(place), anchor="end")
+            for place, y in levels.items()
+        ),
     ]
     gap = min(1.5, step / 5)
     for style, wanted in (("inside", False), ("outside", True)):
         bodies = (
-            _bar(across(place) - step / 2 + gap / 2, up(count), step - gap, base)
+            svg.bar(across(place) - step / 2 + gap / 2, up(count), step - gap, base)
             for place, count, _ in bars
             if count and outside(place) is wanted
         )
-        parts.append(_path(style, *bodies))
-    parts.append(_path("frame", _across(base)))
-    parts += [_text(across(place), base + 15, label) for place, label in labels.items()]
+        parts.append(svg.path(style, *bodies))
+    parts.append(svg.path("frame", svg.across(base)))
+    parts += [svg.text(across(place), base + 15, label) for place, label in labels.items()]
     for place, name in limits:
-        parts += _limit(across(place), top - 8, base, name, top - 1)
+        parts += svg.limit(across(place), top - 8, base, name, top - 1)
     told = {place: words for place, count, words in bars if count}
-    parts.append(_hover(_LEFT, step, told, low))
-    parts.append(_text(WIDTH - _RIGHT, base + 32, across_name, "axis", "end"))
-    return _document(identity, title, words, base + 38, parts)
+    parts.append(svg.hover(svg.LEFT, step, told, low))
+    parts.append(svg.text(svg.WIDTH - svg.RIGHT, base + 32, across_name, "axis", "end"))
+    return svg.document(identity, title, words, base + 38, parts)
 
 
 def partial_sums(identity: str, sums: PartialSums, limits: tuple[int, int, str] | None) -> str:
@@ -286,7 +227,7 @@ def partial_sums(identity: str, sums: PartialSums, limits: tuple[int, int, str] 
         for place, count in sorted(counts.items())
         if count
     ] or [(0, 0, "")]
-    marks = steps(0, reach, 6)
+    marks = svg.steps(0, reach, 6)
     labels = {
         sign * bits: f"{'-' if sign < 0 and bits else ''}{_power_of_two(bits)}"
         for bits in marks
@@ -313,7 +254,7 @@ def partial_sums(identity: str, sums: PartialSums, limits: tuple[int, int, str] 
 
 
 def _power_of_two(bits: int) -> str:
-    return "0" if bits == 0 else "2" + str(bits - 1).translate(_SUPERSCRIPT)
+    return "0" if bits == 0 else "2" + str(bits - 1).translate(svg.SUPERSCRIPT)
 
 
 def _magnitudes(place: int) -> str:
@@ -331,7 +272,7 @@ def exponent_spans(identity: str, spans: Sequence[int], counts: Sequence[int]) -
         (span, count, f"{span} bits apart: {_counted(count, whole)}")
         for span, count in zip(spans, counts, strict=True)
     ]
-    labels = {bits: str(bits) for bits in steps(min(spans), max(spans), 10)}
+    labels = {bits: str(bits) for bits in svg.steps(min(spans), max(spans), 10)}
     widest = max((span for span, count in zip(spans, counts, strict=True) if count), default=0)
     return _log_bars(
         identity,
@@ -362,31 +303,33 @@ def channels(identity: str, series: Mapping[str, Sequence[int]]) -> str:
     high = max(max(table) for table in counts.values())
     most = max(max(table.values()) for table in counts.values())
     top, base = 30.0, 130.0
-    step = min((WIDTH - 2 * _RIGHT) / (high - low + 1), 64.0)
-    left = (WIDTH - step * (high - low + 1)) / 2
+    step = min((svg.WIDTH - 2 * svg.RIGHT) / (high - low + 1), 64.0)
+    left = (svg.WIDTH - step * (high - low + 1)) / 2
     thick = 0.8 * step / len(counts)
-    parts = [_text(0, 12, "channels", "axis", "start")]
+    parts = [svg.text(0, 12, "channels", "axis", "start")]
     for index, (style, table) in enumerate(counts.items()):
         path = ""
         for bits, count in sorted(table.items()):
             x = left + (bits - low + 0.1) * step + thick * index
             y = base - max(2.0, (base - top) * count / most)
-            path += _bar(x, y, thick, base)
+            path += svg.bar(x, y, thick, base)
             if thick >= 6 * len(str(count)):
-                parts.append(_text(x + thick / 2, y - 4, str(count)))
-        parts.append(_path(style, path))
-    parts.append(_path("frame", f"M{_RIGHT} {base:g}H{WIDTH - _RIGHT}"))
-    for bits in steps(low, high, max(1, int((high - low + 1) * step / 26))):
-        parts.append(_text(left + (bits - low + 0.5) * step, base + 15, str(bits)))
+                parts.append(svg.text(x + thick / 2, y - 4, str(count)))
+        parts.append(svg.path(style, path))
+    parts.append(svg.path("frame", f"M{svg.RIGHT} {base:g}H{svg.WIDTH - svg.RIGHT}"))
+    for bits in svg.steps(low, high, max(1, int((high - low + 1) * step / 26))):
+        parts.append(svg.text(left + (bits - low + 0.5) * step, base + 15, str(bits)))
     names = {"inside": "data", "proved": "sign split"}
     told = {
         bits: f"{bits} bits: "
         + ", ".join(f"{names[style]} {table.get(bits, 0)}" for style, table in counts.items())
         for bits in range(low, high + 1)
     }
-    parts.append(_hover(left, step, told, low))
-    parts.append(_text(WIDTH - _RIGHT, base + 32, "bits that a channel needs", "axis", "end"))
-    return _document(
+    parts.append(svg.hover(left, step, told, low))
+    parts.append(
+        svg.text(svg.WIDTH - svg.RIGHT, base + 32, "bits that a channel needs", "axis", "end")
+    )
+    return svg.document(
         identity,
         "Channels by the width that they need",
         f"From {low} to {high} bits",

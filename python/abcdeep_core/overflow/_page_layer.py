@@ -8,23 +8,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from . import _charts
-from ._page_table import BOUNDS, DATA_WIDTHS, anchor, operands
+from ._page_table import BOUNDS, DATA_WIDTHS, anchor, operands, title
 from ._summary import (
     DASH,
     TIMES,
+    WIDTHS_NAMED,
     Data,
     accumulator_range,
     clean,
+    data_width,
     decibels,
+    drawable,
     integer_widths,
     number,
     overflowed,
     percent,
     share,
     shorten,
+    width_text,
 )
 
 WORST_CHANNELS = 10
+_FIRST_OVERFLOWS = 6
 _EVENTS = {
     # Field of Events -> (words, what it is a share of).
     "accumulator_overflow": ("accumulator overflows", "steps"),
@@ -90,7 +95,7 @@ def section_of(report: Data, place: int) -> Section:
     widths = integer_widths(report)
     signed = bool(report["settings"].get("signed", True))
     identity = anchor(place)
-    name = clean(layer["name"])
+    name = title(layer)
     figures = [
         _rates(identity, layer, widths),
         _sums(identity, layer, widths, signed),
@@ -104,7 +109,7 @@ def section_of(report: Data, place: int) -> Section:
         facts=_facts(layer),
         finding=_finding(layer, widths),
         first=_first_overflows(report, layer, widths, signed),
-        commands=[_command(layer["name"], width) for width in widths],
+        commands=_commands(layer, widths),
         figures=[figure for figure in figures if figure],
         tables=[table for table in tables if table],
         diagnostics=[
@@ -126,7 +131,7 @@ def _facts(layer: Data) -> list[tuple[str, str]]:
         ("input", _with_range(input_type, kinds.get("input_range"))),
         ("weight", _with_range(weight_type, kinds.get("weight_range"))),
     ]
-    if seen := kinds.get("observed_input_range"):
+    if layer["outputs"] and (seen := kinds.get("observed_input_range")):
         facts.append(("input on the data", f"{seen[0]} to {seen[1]}"))
     if sums := layer.get("partial_sums"):
         facts.append(("partial sums", f"{sums['smallest']} to {sums['largest']}"))
@@ -138,9 +143,9 @@ def _with_range(label: str, ends: Sequence[int] | None) -> str:
 
 
 def _finding(layer: Data, widths: Mapping[int, str]) -> str:
-    given, safe = layer["data_widths"].get("given"), layer["bounds"].get("sign_split")
+    given, safe = data_width(layer, "given"), layer["bounds"].get("sign_split")
     parts = []
-    for width, kind in widths.items():
+    for width, kind in list(widths.items())[:WIDTHS_NAMED]:
         count = overflowed(layer, width)
         if count is None or not layer["outputs"]:
             continue
@@ -153,7 +158,8 @@ def _finding(layer: Data, widths: Mapping[int, str]) -> str:
     line = ", ".join(parts) or "nothing was counted"
     ends = []
     if given is not None:
-        ends.append(f"the data need {given} bits")
+        need = f"need {given} bits" if drawable(given) else "fit no width"
+        ends.append(f"the data {need}")
     if safe is not None:
         ends.append(f"{safe} bits are safe for any input")
     text = "; ".join([line, ", ".join(ends)]) if ends else line
@@ -168,44 +174,55 @@ def _first_overflows(
         (widths.get(width, f"int{width}"), _first(report, layer, found[str(width)], width, signed))
         for width in sorted(int(key) for key in found)
         if not widths or width in widths
-    ]
+    ][:_FIRST_OVERFLOWS]
 
 
 def _first(report: Data, layer: Data, event: Data, width: int, signed: bool) -> str:
     low, high = accumulator_range(width, signed)
-    group = report["settings"].get("group") or 1
-    steps = -(-layer["terms"] // group)
+    settings = report["settings"]
     coordinate = ", ".join(map(str, event["coordinate"]))
-    where = f"sample {event['sample']}, output ({coordinate}), step {event['k']} of {steps}"
-    if event.get("term") not in (None, event["k"]):
-        where += f", operand {event['term']}"
+    where = f"sample {event['sample']}, output ({coordinate})"
     value, before, x, w = (event[key] for key in ("value", "before", "input", "weight"))
-    side = f"> {high}" if value > high else f"< {low}" if value < low else ""
+    side = f" > {high}" if value > high else f" < {low}" if value < low else ""
+    if event["k"] < 0:
+        return f"{where}: the bias is {value}{side}"
+    where += f", step {event['k']}"
+    if not settings.get("tile"):
+        where += f" of {-(-layer['terms'] // (settings.get('group') or 1))}"
+    if event["term"] < 0:
+        return f"{where}: {before} becomes {value}{side} as a tile is added"
+    if event["term"] != event["k"]:
+        where += f", operand {event['term']}"
+    product = f"{x} {TIMES} {_factor(w)}"
     if before + x * w == value:
-        return f"{where}: {before} + {x} {TIMES} {_factor(w)} = {value} {side}".rstrip()
-    return (
-        f"{where}: {before} becomes {value} {side}".rstrip()
-        + f", last product {x} {TIMES} {_factor(w)}"
-    )
+        return f"{where}: {before} + {product} = {value}{side}"
+    return f"{where}: {before} becomes {value}{side}, last product {product}"
 
 
 def _factor(weight: int) -> str:
     return f"({weight})" if weight < 0 else str(weight)
 
 
-def _command(name: str, width: int) -> str:
-    row = shlex.quote(clean(f"{name}:{width}"))
-    return f"abcdeep vectors --report report.json --row {row} -o vectors"
+def _commands(layer: Data, widths: Mapping[int, str]) -> list[str]:
+    """Return command lines that export the first overflow of the layer at each width."""
+    found = layer.get("first_overflow") or {}
+    chosen = [width for width in widths if str(width) in found]
+    return [
+        f"abcdeep vectors --report report.json --row {row} -o vectors"
+        for row in (
+            shlex.quote(clean(f"{layer['name']}:{width}")) for width in chosen[:WIDTHS_NAMED]
+        )
+    ]
 
 
 def _marks(layer: Data) -> list[_charts.Mark]:
     rows = (
-        ("final sums of the data", layer["data_widths"].get("final")),
-        ("data, given order", layer["data_widths"].get("given")),
-        ("data, any order", layer["data_widths"].get("any_order")),
+        ("final sums of the data", data_width(layer, "final")),
+        ("data, given order", data_width(layer, "given")),
+        ("data, any order", data_width(layer, "any_order")),
         *((BOUNDS[key][0], layer["bounds"].get(key)) for key in reversed(BOUNDS)),
     )
-    return [_charts.Mark(name, bits) for name, bits in rows if bits is not None]
+    return [_charts.Mark(name, bits) for name, bits in rows if bits is not None and drawable(bits)]
 
 
 def _rates(identity: str, layer: Data, widths: Mapping[int, str]) -> Figure | None:
@@ -246,7 +263,9 @@ def _sums(identity: str, layer: Data, widths: Mapping[int, str], signed: bool) -
 
 def _channels(identity: str, layer: Data) -> Figure | None:
     series = {
-        "inside": _known((layer.get("channel_data_widths") or {}).get("given")),
+        "inside": _known((layer.get("channel_data_widths") or {}).get("given"))
+        if layer["outputs"]
+        else [],
         "proved": _known((layer.get("channel_bounds") or {}).get("sign_split")),
     }
     series = {style: widths for style, widths in series.items() if widths}
@@ -262,7 +281,7 @@ def _channels(identity: str, layer: Data) -> Figure | None:
 
 
 def _known(widths: Sequence[int | None] | None) -> list[int]:
-    return [width for width in widths or () if width is not None]
+    return [width for width in widths or () if width is not None and drawable(width)]
 
 
 def _accumulators(layer: Data) -> Table | None:
@@ -280,7 +299,7 @@ def _accumulators(layer: Data) -> Table | None:
                 percent(share(entry["wrong"], layer["outputs"])),
                 *counts,
                 number(entry.get("largest_error")),
-                decibels(entry),
+                decibels(layer, entry["name"]),
             ]
         )
     heads = (
@@ -292,7 +311,7 @@ def _accumulators(layer: Data) -> Table | None:
 
 def _worst_channels(layer: Data, widths: Mapping[int, str]) -> Table | None:
     """Return the channels that overflow most, or need most, at the first integer width."""
-    needed = layer.get("channel_data_widths") or {}
+    needed = (layer.get("channel_data_widths") or {}) if layer["outputs"] else {}
     bounds = layer.get("channel_bounds") or {}
     counts = layer.get("channel_overflowed") or {}
     chosen = [width for width in widths if counts.get(str(width))]
@@ -313,7 +332,7 @@ def _worst_channels(layer: Data, widths: Mapping[int, str]) -> Table | None:
             count = counts[str(width)][channel]
             row += [number(count), percent(share(count, layer["dots"]))]
         values = [column[channel] for column in tables]
-        rows.append(row + [DASH if value is None else str(value) for value in values])
+        rows.append(row + list(map(width_text, values)))
     heads = ["channel"]
     for width in chosen:
         heads += [f"over {widths[width]}", "rate"]

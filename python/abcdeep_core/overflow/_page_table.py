@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from . import _charts
 from ._summary import (
@@ -15,12 +14,16 @@ from ._summary import (
     accumulator,
     accumulator_names,
     clean,
+    data_width,
     decibels,
+    drawable,
     finite,
     integer_widths,
     number,
     overflow_rate,
     percent,
+    shorten,
+    width_text,
     worst_first,
     wrong_rate,
 )
@@ -57,12 +60,12 @@ DATA_WIDTHS = {
     ),
 }
 FITS = {
-    "int32": ("32", "The sign split width fits a 32-bit accumulator."),
-    "acc48": ("48", "The sign split width fits a 48-bit accumulator."),
-    "acc58": ("58", "The sign split width fits a 58-bit accumulator."),
-    "DSP48E1": ("48E1", "Operands of at most 18 and 25 bits, accumulator of at most 48."),
-    "DSP48E2": ("48E2", "Operands of at most 18 and 27 bits, accumulator of at most 48."),
-    "DSP58": ("DSP58", "Operands of at most 24 and 27 bits, accumulator of at most 58."),
+    "int32": ("32", "The width that the data need in the given order is at most 32 bits."),
+    "acc48": ("48", "The width that the data need in the given order is at most 48 bits."),
+    "acc58": ("58", "The width that the data need in the given order is at most 58 bits."),
+    "DSP48E1": ("48E1", "Signed operands of at most 18 and 25 bits, the data need at most 48."),
+    "DSP48E2": ("48E2", "Signed operands of at most 18 and 27 bits, the data need at most 48."),
+    "DSP58": ("DSP58", "Signed operands of at most 24 and 27 bits, the data need at most 58."),
 }
 
 
@@ -110,6 +113,11 @@ def anchor(place: int) -> str:
     return f"layer-{place + 1}"
 
 
+def title(layer: Data) -> str:
+    """Return the name of a layer as the page shows it."""
+    return clean(layer["name"]) or "(no name)"
+
+
 def operands(layer: Data) -> tuple[str, str]:
     """Return the types of input and weight in words, their ranges where they have no label."""
     kinds = layer["operands"]
@@ -136,8 +144,8 @@ def groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
 
 def _bits(table: str, key: str) -> Callable[[Data], Cell]:
     def cell(layer: Data) -> Cell:
-        bits = layer[table].get(key)
-        return Cell(DASH if bits is None else str(bits), bits)
+        bits = data_width(layer, key) if table == "data_widths" else layer[table].get(key)
+        return Cell(width_text(bits), bits)
 
     return cell
 
@@ -161,7 +169,7 @@ def _wrong(name: str) -> Callable[[Data], Cell]:
 def _noise(name: str) -> Callable[[Data], Cell]:
     def cell(layer: Data) -> Cell:
         entry = accumulator(layer, name)
-        text = decibels(entry)
+        text = decibels(layer, name)
         if text == "exact":
             return Cell(text, math.inf)
         return Cell(text, entry["sqnr_db"] if entry and finite(entry["sqnr_db"]) else None)
@@ -189,8 +197,12 @@ def _scale(layers: Sequence[Data], limit: int | None) -> tuple[int, int]:
     known = [
         width
         for layer in layers
-        for width in (*layer["bounds"].values(), *layer["data_widths"].values(), limit)
-        if width is not None
+        for width in (
+            *layer["bounds"].values(),
+            *(data_width(layer, order) for order in DATA_WIDTHS),
+            limit,
+        )
+        if drawable(width)
     ]
     return (min(known), max(known)) if known else (1, 32)
 
@@ -204,12 +216,14 @@ def columns_of(report: Data) -> list[Column]:
     places = {id(layer): place for place, layer in enumerate(layers)}
 
     def name(layer: Data) -> Cell:
-        text = clean(layer["name"])
+        text = title(layer)
         return Cell(text, text, link=anchor(places[id(layer)]))
 
     def ruler(layer: Data) -> Cell:
-        known: dict[str, Any] = {**layer["bounds"], **layer["data_widths"]}
-        return Cell("", known.get("given"), svg=_charts.ruler(low, high, known, limit))
+        known = dict(layer["bounds"])
+        known |= {order: data_width(layer, order) for order in DATA_WIDTHS}
+        known = {name: bits for name, bits in known.items() if drawable(bits)}
+        return Cell("", data_width(layer, "given"), svg=_charts.ruler(low, high, known, limit))
 
     def types(layer: Data) -> Cell:
         text = f" {TIMES} ".join(operands(layer))
@@ -234,8 +248,10 @@ def columns_of(report: Data) -> list[Column]:
         ),
         Column("operands", "", "operands", "Types of input and weight.", types, "text"),
     ]
+    signed = report["settings"].get("signed", True)
+    safe = "safe bits" if signed else "safe bits, signed"
     columns += [
-        Column(key, "safe bits", title, meaning, _bits("bounds", key))
+        Column(key, safe, title, meaning, _bits("bounds", key))
         for key, (title, meaning) in BOUNDS.items()
     ]
     columns += [
@@ -256,14 +272,14 @@ def columns_of(report: Data) -> list[Column]:
         columns += [
             Column(
                 f"wrong-{full}",
-                clean(full),
+                shorten(clean(full), 40),
                 "wrong",
                 "Share of outputs that differ from the exact sum.",
                 _wrong(full),
             ),
             Column(
                 f"sqnr-{full}",
-                clean(full),
+                shorten(clean(full), 40),
                 "SQNR",
                 "Signal-to-quantisation-noise ratio of the outputs in dB.",
                 _noise(full),

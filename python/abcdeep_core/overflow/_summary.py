@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from .._accumulator_widths import NO_WIDTH
+
 Data: TypeAlias = Mapping[str, Any]
 
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+WIDTHS_NAMED = 3  # integer accumulators in a sentence
 _INTEGER = re.compile(r"(u?int)(\d+)(?::|$)")
 
 
@@ -64,7 +67,30 @@ def integer_widths(report: Data) -> dict[int, str]:
     for name in accumulator_names(report):
         if found := _INTEGER.match(name):
             widths.setdefault(int(found[2]), found[1] + found[2])
+    # Accumulators with names of their own, such as a datapath's.
+    kind = "int" if report["settings"].get("signed", True) else "uint"
+    for layer in report["layers"]:
+        for bits in sorted(map(int, layer.get("channel_overflowed") or ())):
+            widths.setdefault(bits, f"{kind}{bits}")
     return widths
+
+
+def data_width(layer: Data, order: str) -> int | None:
+    """Return the width that the data of a layer need, None where nothing was counted."""
+    width: int | None = layer["data_widths"].get(order) if layer["outputs"] else None
+    return width
+
+
+def width_text(bits: int | None) -> str:
+    """Return a width as text; "none" where no accumulator holds the sums."""
+    if bits is None:
+        return DASH
+    return "none" if bits >= NO_WIDTH else str(bits)
+
+
+def drawable(bits: int | None) -> bool:
+    """Return whether there is a width, and one that an accumulator can have."""
+    return bits is not None and bits < NO_WIDTH
 
 
 def accumulator(layer: Data, name: str) -> Data | None:
@@ -80,7 +106,8 @@ def overflowed(layer: Data, width: int) -> int | None:
     curve = layer["curve"]
     if width in curve["widths"]:
         return int(curve["overflowed"][list(curve["widths"]).index(width)])
-    return None
+    channels = (layer.get("channel_overflowed") or {}).get(str(width))
+    return None if channels is None else sum(channels)
 
 
 def share(count: float | None, whole: float) -> float | None:
@@ -122,7 +149,7 @@ def worst_first(report: Data) -> list[tuple[int, Data]]:
         return (
             noise,
             *(-(overflow_rate(layer, width) or 0) for width in widths),
-            -(layer["data_widths"].get("given") or 0),
+            -(data_width(layer, "given") or 0),
             -(layer["bounds"].get("sign_split") or 0),
             place,
         )
@@ -132,33 +159,34 @@ def worst_first(report: Data) -> list[tuple[int, Data]]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a report finds: a line, what follows from it, and whether a layer overflows."""
+    """What a report finds: a line, what follows, and whether a layer overflows (None: unknown)."""
 
     line: str
     advice: str
-    overflows: bool
+    overflows: bool | None
 
 
-def largest(layers: Iterable[Data], table: str, key: str) -> int | None:
-    """Return the widest of a kind of width over layers, None if none is known."""
-    known = [layer[table].get(key) for layer in layers]
-    return max((width for width in known if width is not None), default=None)
+def largest(widths: Iterable[int | None]) -> int | None:
+    """Return the largest of the widths that are known, None if none is."""
+    return max((width for width in widths if width is not None), default=None)
 
 
 def verdict(report: Data) -> Verdict:
     """Return the finding of a report: the layers that overflow and the width that they need."""
     layers: Sequence[Data] = report["layers"]
     if not layers:
-        return Verdict("No layer was analysed", "", False)
-    safe = largest(layers, "bounds", "sign_split")
+        return Verdict("No layer was analysed", "", None)
+    # The bounds are those of signed accumulators.
+    kind = "" if report["settings"].get("signed", True) else " of a signed accumulator"
+    safe = largest(layer["bounds"].get("sign_split") for layer in layers)
     advice = (
-        f"{_bits(safe)} hold every partial sum of any input with these weights, in any order."
-        if safe is not None
+        f"{_bits(safe)}{kind} hold every partial sum of any input with these weights, in any order."
+        if safe is not None and drawable(safe)
         else ""
     )
-    needed = largest(layers, "data_widths", "given")
+    needed = largest(data_width(layer, "given") for layer in layers)
     if not report["samples"] or needed is None:
-        return Verdict("No samples: only the safe widths are known", advice, False)
+        return Verdict("No samples: only the safe widths are known", advice, None)
 
     widths = integer_widths(report)
     counts = {
@@ -166,22 +194,25 @@ def verdict(report: Data) -> Verdict:
         for width, name in widths.items()
     }
     whole = f"{len(layers)} {_plural('layer', len(layers))}"
-    parts: list[str] = []
-    for name, count in counts.items():
-        if parts:
-            parts.append(f"{count} {'overflows' if count == 1 else 'overflow'} {name}")
-        elif count:
-            parts.append(f"{count} of {whole} {'overflows' if count == 1 else 'overflow'} {name}")
-        else:
-            parts.append(f"none of {whole} overflows {name}")
-    parts = parts or [f"{whole}, no integer accumulator"]
-    line = ", ".join(parts) + f"; widest needed {_bits(needed)}"
-    on_data = (
-        f"{_bits(needed)} hold every partial sum of these {report['samples']:,} "
-        f"{_plural('sample', report['samples'])} in the given order; "
-    )
-    advice = on_data + advice if advice else on_data.removesuffix("; ") + "."
-    return Verdict(line[0].upper() + line[1:], advice, any(counts.values()))
+    parts = [
+        f"{count} {'overflows' if count == 1 else 'overflow'} {name}"
+        for name, count in list(counts.items())[:WIDTHS_NAMED]
+    ]
+    if parts:
+        count, _, rest = parts[0].partition(" ")
+        parts[0] = f"{count} of {whole} {rest}"
+    else:
+        parts = [f"{whole}, no integer accumulator"]
+    if drawable(needed):
+        line = ", ".join(parts) + f"; widest needed {_bits(needed)}"
+        on_data = (
+            f"{_bits(needed)} hold every partial sum of these {report['samples']:,} "
+            f"{_plural('sample', report['samples'])} in the given order"
+        )
+        advice = f"{on_data}; {advice}" if advice else f"{on_data}."
+    else:
+        line = ", ".join(parts) + "; no width holds every sum"
+    return Verdict(line, advice, any(counts.values()) if counts else None)
 
 
 def _plural(noun: str, count: int) -> str:
@@ -217,9 +248,10 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
-def decibels(entry: Data | None) -> str:
+def decibels(layer: Data, name: str) -> str:
     """Return the signal-to-quantisation-noise ratio of an accumulator; "exact" without errors."""
-    if entry is None:
+    entry = accumulator(layer, name)
+    if entry is None or not layer["outputs"]:
         return DASH
     if finite(entry["sqnr_db"]):
         return f"{entry['sqnr_db']:.1f}"

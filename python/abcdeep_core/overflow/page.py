@@ -9,7 +9,7 @@ from pathlib import Path
 from ..report.page import require_extra
 from ._page_layer import section_of
 from ._page_table import columns_of, groups, rows_of, terms
-from ._summary import Data, check, clean, number, verdict
+from ._summary import Data, check, clean, number, shorten, verdict
 
 _PARTS = ("page.html", "page_style.html", "page_script.html")
 
@@ -123,10 +123,10 @@ def _facts(report: Data) -> list[tuple[str, str]]:
     if widths := settings.get("widths"):
         facts.append(("widths", f"{widths[0]} to {widths[-1]} bits"))
     facts += [
-        (title, clean(settings[key]))
+        (title, shorten(clean(settings[key]), 120))
         for key, title in (("group", "terms a step"), ("tile", "terms a tile"), ("order", "order"))
         if settings.get(key)
     ]
     if "signed" in settings:
-        facts.append(("integers", "signed" if settings["signed"] else "unsigned"))
+        facts.append(("sign", "signed" if settings["signed"] else "unsigned"))
     return [(name, text) for name, text in facts if text]

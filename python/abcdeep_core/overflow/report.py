@@ -244,6 +244,15 @@ class OverflowReport:
         ``report["name"]`` is that of one layer.
     skipped : tuple of (str, str)
         Nodes that were not looked at, and why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import abcdeep_core as ab
+    >>> layer = ab.OverflowLayer(name="fc", weight=np.full((4, 1), 127, np.int8), input_range="u8")
+    >>> report = ab.overflow_report(layer, np.full((1, 4), 100, np.uint8))
+    >>> print(report.first_overflow("fc", 16))
+    sample 0, output (0), step 2 of 4: 25400 + 100 x 127 = 38100 needs more than 16 bits
     """
 
     title: str

@@ -121,9 +121,9 @@ def overflow_report(
     >>> x = rng.integers(0, 256, (100, 256)).astype(np.uint8)
     >>> report = ab.overflow_report(layer, x)
     >>> report["fc"].bounds["data_type"], report["fc"].data_widths["given"]
-    (24, 20)
-    >>> [int(n) for n in report.curve("fc").overflowed[:9]]
-    [1000, 1000, 999, 997, 993, 990, 973, 946, 888]
+    (24, 21)
+    >>> [int(n) for n in report.curve("fc").overflowed[10:14]]  # of 1000, with 18 to 21 bits
+    [839, 249, 1, 0]
     """
     source = _as_source(layers, inputs, title)
     settings = Settings.of(

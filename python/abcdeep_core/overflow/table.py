@@ -12,11 +12,13 @@ from ._summary import (
     accumulator_names,
     check,
     clean,
+    data_width,
     integer_widths,
     overflow_rate,
     percent,
     shorten,
     verdict,
+    width_text,
     worst_first,
     wrong_rate,
 )
@@ -149,12 +151,11 @@ def _room(columns: Sequence[_Column], layers: Sequence[Data]) -> int:
 
 
 def _width(bits: int | None) -> str:
-    return "-" if bits is None else str(bits)
+    return width_text(bits).replace(DASH, "-")
 
 
 def _data_widths(layer: Data) -> str:
-    widths = layer["data_widths"]
-    return f"{_width(widths.get('any_order'))}/{_width(widths.get('given'))}"
+    return "/".join(_width(data_width(layer, order)) for order in ("any_order", "given"))
 
 
 def _ascii(share: float | None) -> str:
