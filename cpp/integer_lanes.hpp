@@ -9,13 +9,16 @@ namespace {
 
 // One narrow integer type on vectors of 64-bit integers: multiples of 2^-fraction_bits, of which
 // the register holds the quotient. 64 bits that wrap are the exact sum.
+template <bool shifts>
 class LaneLimiter {
   public:
     using V = Vector<std::int64_t>;
     using U = Vector<std::uint64_t>;
 
     explicit LaneLimiter(const FixedQuantizer& q)
-        : q_(q), shift_(-q.fraction_bits), range_(integer_range(q.bits, q.is_signed, q.overflow)) {
+        : q_(q),
+          shift_(shifts ? -q.fraction_bits : 0),
+          range_(integer_range(q.bits, q.is_signed, q.overflow)) {
         if (shift_ == 0) return;
         // 2a + b stands for a * 2^(shift-1) - b (rounding.hpp)
         for (int negative = 0; negative < 2; ++negative)
@@ -34,13 +37,14 @@ class LaneLimiter {
         v = shifted(v);
         overflowed = beyond(v);
         v = within(v, overflowed);
-        return shift_ == 0 ? v : V(U(v) << std::uint64_t(shift_));
+        if constexpr (!shifts) return v;
+        return V(U(v) << std::uint64_t(shift_));
     }
 
   private:
     // The quotient of 2^shift, rounded.
     V shifted(V v) const {
-        if (shift_ == 0) return v;
+        if (!shifts || shift_ == 0) return v;
         const V negative = v < V{};
         const U magnitude = select(negative, U{} - U(v), U(v));
         const V odd = ((magnitude >> std::uint64_t(shift_)) & 1) != U{};
@@ -79,7 +83,11 @@ class LaneLimiter {
     std::uint64_t addend_[2][2] = {};
 };
 
+// Whether any format has a `shift` is known when this is compiled: each step is faster without.
+template <bool shifts>
 class IntegerLanes {
+    using Limiter = LaneLimiter<shifts>;
+
   public:
     using Job = IntegerJob;
     using Datapath = IntegerDatapath;
@@ -168,7 +176,7 @@ class IntegerLanes {
 
   private:
     // The first limit that a sum meets.
-    const LaneLimiter& first_limit() const {
+    const Limiter& first_limit() const {
         if (!accumulator_.is_exact()) return accumulator_;
         return merge_.is_exact() ? output_ : merge_;
     }
@@ -176,7 +184,7 @@ class IntegerLanes {
     // Only a start value of 63 bits can make a sum leave 64 bits; it then wraps.
     static V plus(V a, V b) { return V(U(a) + U(b)); }
 
-    V add(const LaneLimiter& limiter, V p, V s, int level, Events& events) const {
+    V add(const Limiter& limiter, V p, V s, int level, Events& events) const {
         V sum = plus(p, s);
         Mask over;
         V next = limiter.limit(sum, over);
@@ -187,7 +195,7 @@ class IntegerLanes {
         return next;
     }
 
-    LaneLimiter product_, accumulator_, merge_, node_, output_;
+    Limiter product_, accumulator_, merge_, node_, output_;
     bool product_exact_, node_exact_, output_exact_;
     V running_{}, products_{};
     Mask prefix_out_{};
