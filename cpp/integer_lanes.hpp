@@ -33,7 +33,7 @@ class LaneLimiter {
     V outside(V v) const { return beyond(shifted(v)); }
 
     template <class M>
-    V limit(V v, M& overflowed) const {
+    [[gnu::always_inline]] V limit(V v, M& overflowed) const {
         v = shifted(v);
         overflowed = beyond(v);
         v = within(v, overflowed);
@@ -56,12 +56,12 @@ class LaneLimiter {
         return V(select(negative, U{} - rounded, rounded));
     }
 
-    V beyond(V v) const {
+    [[gnu::always_inline]] V beyond(V v) const {
         return (v < broadcast<V>(range_.lowest)) | (v > broadcast<V>(range_.highest));
     }
 
     template <class M>
-    V within(V v, const M& overflowed) const {
+    [[gnu::always_inline]] V within(V v, const M& overflowed) const {
         const V low = broadcast<V>(range_.lowest), high = broadcast<V>(range_.highest);
         const bool plain_wrap = q_.overflow == IntegerOverflow::wrap && q_.wrap_bits == 0;
         const bool clamps = q_.overflow == IntegerOverflow::saturate ||
@@ -110,7 +110,7 @@ class IntegerLanes {
     int step_random_bits() const { return 0; }
     int merge_random_bits() const { return 0; }
 
-    V start(V c) const {
+    [[gnu::noinline]] V start(V c) const {
         Mask ignored;
         return accumulator_.limit(c, ignored);
     }
@@ -127,7 +127,7 @@ class IntegerLanes {
         events.count(persistent, out);
     }
 
-    V term(V a, V b, U, int level, Events& events) const {
+    [[gnu::always_inline]] V term(V a, V b, U, int level, Events& events) const {
         V p = a * b;
         if (product_exact_) return p;
         Mask over;
@@ -136,14 +136,14 @@ class IntegerLanes {
         return p;
     }
 
-    V step(V p, V s, U, int level, Events& events) {
+    [[gnu::always_inline]] V step(V p, V s, U, int level, Events& events) {
         if (level) {
             running_ = plus(running_, p);
             prefix_out_ |= first_limit().outside(running_);
         }
         return add(accumulator_, p, s, level, events);
     }
-    V merge(V r, V s, U, int level, Events& events) const {
+    [[gnu::noinline]] V merge(V r, V s, U, int level, Events& events) const {
         return add(merge_, r, s, level, events);
     }
 
@@ -157,13 +157,13 @@ class IntegerLanes {
     }
 
     // A tree's leaves and inner sums; the sum of an exact group.
-    V node(V v) const {
+    [[gnu::noinline]] V node(V v) const {
         Mask ignored;
         return node_exact_ ? v : node_.limit(v, ignored);
     }
     V node(V left, V right) const { return node(plus(left, right)); }
 
-    V result(V sum) const {
+    [[gnu::noinline]] V result(V sum) const {
         Mask ignored;
         return output_exact_ ? sum : output_.limit(sum, ignored);
     }
@@ -184,7 +184,8 @@ class IntegerLanes {
     // Only a start value of 63 bits can make a sum leave 64 bits; it then wraps.
     static V plus(V a, V b) { return V(U(a) + U(b)); }
 
-    V add(const Limiter& limiter, V p, V s, int level, Events& events) const {
+    [[gnu::always_inline]] V add(const Limiter& limiter, V p, V s, int level,
+                                 Events& events) const {
         V sum = plus(p, s);
         Mask over;
         V next = limiter.limit(sum, over);
