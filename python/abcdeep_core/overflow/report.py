@@ -199,6 +199,8 @@ class LayerReport:
                 "transient": overflowed - persistent,
                 "overflowed": overflowed,
             }
+        if datapath.is_integer:
+            return data
         if errors.events is not None:
             data["events"] = errors.events.to_dict()
         if errors.spans is not None:

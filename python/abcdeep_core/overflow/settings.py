@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._accumulator_widths import GREEDY, WidthRequest
+from .._fixed_format import FixedFormat
 from .._format_base import integer
 from ..accumulators import get_accumulator
 from ..datapath import Datapath
@@ -70,9 +71,15 @@ class Settings:
         )
 
     def bits(self, accumulator: Datapath) -> int | None:
-        """Return the width of an integer accumulator; None for the others."""
-        q = accumulator.accumulator
-        return q.format.bits if accumulator.is_integer and q is not None else None
+        """Return the width of the sums that an integer datapath holds; None for the others.
+
+        A shifted register holds sums as wide as its bits and its shift; exact sums are limited by
+        the output.
+        """
+        q = accumulator.accumulator or accumulator.output
+        if q is None or not isinstance(q.format, FixedFormat) or not accumulator.is_integer:
+            return None
+        return q.format.bits - q.format.fraction_bits
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data."""
@@ -107,8 +114,7 @@ def _name(given: str | Datapath, datapath: Datapath) -> str:
     if isinstance(given, str):
         return given
     if datapath.name and datapath.is_integer:
-        q = datapath.accumulator
-        assert q is not None
-        overflow = q.overflow or getattr(q.format, "overflow", "")
-        return f"{datapath.name}:{overflow}" + (f":g{datapath.group}" if datapath.group > 1 else "")
+        q = datapath.accumulator or datapath.output or datapath.product
+        overflow = "" if q is None else f":{q.overflow or getattr(q.format, 'overflow', '')}"
+        return f"{datapath.name}{overflow}" + (f":g{datapath.group}" if datapath.group > 1 else "")
     return datapath.name or repr(datapath)
