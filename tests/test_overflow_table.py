@@ -34,7 +34,12 @@ def test_a_line_a_layer_and_the_verdict(name: str) -> None:
     assert max(map(len, lines)) <= COLUMNS
     assert all(line == line.rstrip() for line in lines)
     hidden = sum("accumulators." in line for line in lines)
-    assert len(lines) == (len(made["layers"]) + 3 + hidden if made["layers"] else 1)
+    extra = hidden + bool(made.get("skipped"))
+    assert len(lines) == (len(made["layers"]) + 4 + extra if made["layers"] else 1 + extra)
+    if made["layers"]:
+        names = {one["saturates_at"] for one in made["layers"][0]["accumulators"]}
+        (limits,) = (line for line in lines if line.startswith(("Limits act", "No limits")))
+        assert all(name in limits for name in names) or "\N{HORIZONTAL ELLIPSIS}" in limits
     assert hidden == (name == "many accumulators")
 
 
