@@ -8,10 +8,10 @@ import sys
 from typing import Any
 
 import numpy as np
-import overflow_cases as cases
 import pytest
 
 import abcdeep_core as ab
+import overflow_cases as cases
 from abcdeep_core.cli import main
 
 
