@@ -63,13 +63,15 @@ def test_counts_are_those_of_plain_loops(isa, name):
         )
         given = [bits(partial) for _, _, partial, _ in rows]
         final = [bits([sums.final]) for _, _, _, sums in rows]
+        if options.get("tile_merge") == "exact":  # the sum of tiles is in a wider accumulator
+            final = [min(pair) for pair in zip(final, given, strict=True)]
         curve = report.curve(layer.name)
         assert curve.outputs == len(rows)
         for i, width in enumerate(range(6, 27)):
             assert curve.widths[i] == width
             assert curve.overflowed[i] == sum(b > width for b in given)
             assert curve.persistent[i] == sum(b > width for b in final)
-            assert curve.transient[i] == curve.overflowed[i] - curve.persistent[i]
+            assert curve.transient[i] == curve.overflowed[i] - curve.persistent[i] >= 0
         one = report[layer.name]
         assert one.data_widths["given"] == max(given)
         assert one.data_widths["final"] == max(final)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._accumulator_widths import NO_WIDTH, Counts
+from .._format_base import integer
 from ..bounds import AccumulatorBounds
 from ..datapath import Datapath
 from ..width_rules import dsp_fits
@@ -95,10 +96,11 @@ class LayerReport:
 
     def first_overflow(self, width: int) -> FirstOverflow | None:
         """Return the first output, in the order of the samples, that overflows `width` bits."""
-        found = self.statistics.first_wider(width)
+        bits = integer("width", width, 1)
+        found = self.statistics.first_wider(bits)
         if found is None:
             return None
-        return first_overflow(self.layer, *found, width, self.settings.request)
+        return first_overflow(self.layer, *found, bits, self.settings.request)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -125,10 +127,10 @@ class LayerReport:
                 "input_range": list(layer.input_range),
                 "weight_range": list(layer.weight_range),
                 "observed_input_range": [
-                    int(seen.input_lowest.min(initial=0)),
-                    int(seen.input_highest.max(initial=0)),
+                    int(seen.input_lowest.min()),
+                    int(seen.input_highest.max()),
                 ]
-                if seen.dots
+                if seen.dots and layer.terms
                 else [0, 0],
             },
             "bounds": self.bounds,
@@ -162,7 +164,7 @@ class LayerReport:
 
     def _widths_with_first(self, wanted: list[int]) -> list[int]:
         low, high = self.settings.widths
-        changes = [bits - 1 for bits in self.statistics.first if low <= bits - 1 <= high]
+        changes = [min(bits - 1, high) for bits in self.statistics.first if low <= bits - 1]
         return sorted({*wanted, *changes})
 
     def _partial_sums(self) -> dict[str, Any] | None:
@@ -194,6 +196,9 @@ class LayerReport:
         if bits is not None:
             persistent = int(seen.wider("final", bits).sum())
             overflowed = int(seen.wider("given", bits).sum())
+            if errors.events is not None:  # its steps are not those of the curve
+                persistent = int(errors.events.persistent)
+                overflowed = int(errors.events.overflowed_outputs)
             return data | {
                 "persistent": persistent,
                 "transient": overflowed - persistent,
@@ -287,6 +292,7 @@ class OverflowReport:
         if width is None:
             bits = [b for a in self.settings.accumulators if (b := self.settings.bits(a))]
             width = min(bits, default=16)
+        width = integer("width", width, 1)
         return max(
             (
                 int(one.statistics.wider("given", width).sum()) / one.statistics.outputs
