@@ -119,8 +119,7 @@ def _has_steps_of_its_own(accumulator: Datapath, request: WidthRequest) -> bool:
         signed=request.signed,
         group=int(request.group),
         chunk=int(request.chunk),
-        merge=accumulator.merge if not request.chunk else request.merge,
-    )
+    ).replace(merge=request.merge if request.chunk else accumulator.merge)
     if not request.is_greedy:
         alike = alike.replace(order=request.order)
     same_numbers = q.format.signed == request.signed and q.format.fraction_bits == 0
