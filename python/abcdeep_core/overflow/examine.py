@@ -89,7 +89,7 @@ def _pieces(layer: OverflowLayer, channels: int, rows: int, most: int) -> Iterat
 
 
 def _cannot_err(accumulator: Datapath, width: int) -> bool:
-    """Whether an accumulator holds exact sums that need at most `width` signed bits in any order."""
+    """Whether an accumulator holds exact sums that need `width` signed bits in any order."""
     q = accumulator.accumulator
     if q is None or not isinstance(q.format, FixedFormat):
         return False
