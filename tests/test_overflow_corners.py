@@ -152,6 +152,15 @@ def test_a_checkpoint_needs_a_folder(tmp_path):
         ab.overflow_report(layer, np.ones((4, 3), np.uint8), checkpoint=tmp_path / "none" / "file")
 
 
+@pytest.mark.parametrize("sample", [0, 5, 9])
+def test_a_checkpoint_of_other_data_is_refused(tmp_path, sample):
+    layer, x = linear(np.ones((3, 2), np.int8)), np.ones((10, 3), np.uint8)
+    ab.overflow_report(layer, x, checkpoint=tmp_path / "file")
+    x[sample] = 2
+    with pytest.raises(ValueError, match="expected that of the same model, data and settings"):
+        ab.overflow_report(layer, x, checkpoint=tmp_path / "file")
+
+
 @pytest.mark.parametrize("option", ["-o", "--json", "--checkpoint"])
 def test_missing_folders_are_seen_before_the_work(tmp_path, capsys, option):
     file = str(tmp_path / "none" / "file")
