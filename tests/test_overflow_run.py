@@ -100,7 +100,7 @@ class Together:
 
     def inputs(self, begin, end):
         self.calls.append((begin, end))
-        if self.fail_at is not None and begin >= self.fail_at:
+        if begin == self.fail_at:
             raise KeyboardInterrupt
         return {name: x[begin:end] for name, x in cases.inputs().items()}
 
@@ -126,7 +126,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, order):
     assert (12, 16) in again.calls
     once_more = Together()
     assert ab.overflow_report(once_more, **options).to_json() == whole.to_json()
-    assert set(once_more.calls) == {(0, 1)}
+    assert all(end == begin + 1 for begin, end in once_more.calls)
     assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
 
 

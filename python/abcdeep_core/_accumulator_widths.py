@@ -80,7 +80,8 @@ def accumulator_widths(
     """Return the widths that the partial sums of the dot products of x @ w need.
 
     One pass: the result says for every width at once which dot products overflow it. An accumulator
-    of P bits overflows transiently where ``final <= P < given``, persistently where ``final > P``.
+    of P bits overflows transiently where ``final <= P < given``, persistently where ``final > P``
+    (with ``merge="exact"``, where `given` is above P too).
 
     Parameters
     ----------

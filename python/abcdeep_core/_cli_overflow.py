@@ -70,6 +70,10 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("expected both MODEL and --data, or neither")
     if args.fail_over is not None and not 0 <= args.fail_over <= 1:
         parser.error(f"argument --fail-over: expected a rate from 0 to 1, got {args.fail_over}")
+    for file in filter(None, (args.output, args.json, args.checkpoint)):
+        if not Path(file).parent.is_dir():
+            print(f"abcdeep overflow: {file}: its folder does not exist", file=sys.stderr)
+            return 1
     name = args.model or "digits"
     try:
         report = _report(args)
@@ -92,16 +96,22 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _report(args: argparse.Namespace) -> OverflowReport:
     from .overflow import overflow_report
+    from .overflow.settings import DEFAULT_ACCUMULATORS, Settings
 
+    accumulators = args.acc or DEFAULT_ACCUMULATORS
+    steps = {
+        "group": args.group,
+        "tile": args.tile,
+        "tile_merge": args.tile_merge,
+        "order": _ORDERS.get(args.order, args.order),
+        "signed": not args.unsigned,
+    }
+    Settings.of(accumulators, args.widths, **steps)  # what is wrong with them is said at once
     return overflow_report(
         _source(args),
-        accumulators=args.acc or ("int16:wrap", "int16:saturate"),
+        accumulators=accumulators,
         widths=args.widths,
-        group=args.group,
-        tile=args.tile,
-        tile_merge=args.tile_merge,
-        order=_ORDERS.get(args.order, args.order),
-        signed=not args.unsigned,
+        **steps,
         title=args.title,
         checkpoint=args.checkpoint,
         progress=False if args.quiet else None,

@@ -89,7 +89,7 @@ def _pieces(layer: OverflowLayer, channels: int, rows: int, most: int) -> Iterat
 
 
 def _cannot_err(accumulator: Datapath, width: int) -> bool:
-    """Whether an accumulator holds exact sums that need `width` signed bits in any order."""
+    """Whether an accumulator holds exact sums of at most `width` signed bits in any order."""
     q = accumulator.accumulator
     if q is None or not isinstance(q.format, FixedFormat):
         return False
@@ -114,16 +114,14 @@ def _has_steps_of_its_own(accumulator: Datapath, request: WidthRequest) -> bool:
     q = accumulator.accumulator
     if q is None or not isinstance(q.format, FixedFormat):
         return False
-    alike = integer_accumulator(
-        q.format.bits,
-        signed=request.signed,
-        group=int(request.group),
-        chunk=int(request.chunk),
-    ).replace(merge=request.merge if request.chunk else accumulator.merge)
-    if not request.is_greedy:
-        alike = alike.replace(order=request.order)
+    steps = integer_accumulator(q.format.bits, group=int(request.group), chunk=int(request.chunk))
+    alike = steps.replace(
+        accumulator=q,
+        merge=request.merge if request.chunk else accumulator.merge,
+        order=accumulator.order if request.is_greedy else request.order,
+    )
     same_numbers = q.format.signed == request.signed and q.format.fraction_bits == 0
-    return not same_numbers or accumulator.replace(accumulator=alike.accumulator) != alike
+    return not same_numbers or accumulator != alike
 
 
 class _Look:
