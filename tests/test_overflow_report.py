@@ -265,6 +265,29 @@ def test_unsigned_accumulators():
     assert mixed.to_html()
 
 
+@pytest.mark.parametrize(("accumulator", "signed"), [("uint16:wrap", True), ("int16", False)])
+def test_overflows_are_not_counted_in_the_range_of_another_accumulator(accumulator, signed):
+    with pytest.raises(
+        ValueError, match=f"accumulators: expected .*signed integers.*{accumulator}"
+    ):
+        ab.overflow_report(cases.model(), cases.inputs(), accumulators=[accumulator], signed=signed)
+
+
+def test_overflows_are_not_counted_in_the_steps_of_another_accumulator():
+    names = ["int12:wrap", "int12:wrap:g4"]
+    report = ab.overflow_report(cases.model(), cases.inputs(), accumulators=names)
+    assert report.curve("fc").overflowed[12 - 8]
+    plain, grouped = report["fc"].to_dict()["accumulators"]
+    assert plain["overflowed"] == report.curve("fc").overflowed[12 - 8]
+    assert not {"persistent", "transient", "overflowed"} & set(grouped)
+    four = ab.overflow_report(cases.model(), cases.inputs(), accumulators=names[1], group=4)
+    (same,) = four["fc"].to_dict()["accumulators"]
+    assert same["overflowed"] == four.curve("fc").overflowed[12 - 8]
+    assert same["wrong"] == grouped["wrong"]
+    assert report.table()
+    assert report.to_html()
+
+
 def test_json_is_plain():
     report = ab.overflow_report(cases.model(), cases.inputs(), accumulators=("int16:wrap", "m7e4"))
     data = json.loads(report.to_json())

@@ -13,6 +13,7 @@ from ..datapath import Datapath
 
 WIDEST = 64
 DEFAULT_ACCUMULATORS = ("int16:wrap", "int16:saturate")
+DEFAULT_UNSIGNED = ("uint16:wrap", "uint16:saturate")
 DEFAULT_WIDTHS = (8, 32)
 
 
@@ -38,7 +39,7 @@ class Settings:
     @classmethod
     def of(
         cls,
-        accumulators: Sequence[str | Datapath] | str | Datapath,
+        accumulators: Sequence[str | Datapath] | str | Datapath | None,
         widths: Sequence[int],
         *,
         group: int = 1,
@@ -47,7 +48,16 @@ class Settings:
         order: str | tuple[int, ...] = "natural",
         signed: bool = True,
     ) -> Settings:
-        """Return settings; integer accumulators given as text take on group, tile and order."""
+        """Return settings; integer accumulators given as text take on group, tile and order.
+
+        Raises
+        ------
+        ValueError
+            If an integer accumulator is signed and `signed` is not, or the other way round: its
+            overflows would be counted in the range of the other.
+        """
+        if accumulators is None:
+            accumulators = DEFAULT_ACCUMULATORS if signed else DEFAULT_UNSIGNED
         request = WidthRequest(
             order=order, group=group, chunk=tile, merge=tile_merge, signed=signed
         )
@@ -56,6 +66,10 @@ class Settings:
         names = [_name(one, datapath) for one, datapath in zip(given, found, strict=True)]
         if len(set(names)) != len(names):
             raise ValueError(f"accumulators must differ in their names, got {names}")
+        for name, datapath in zip(names, found, strict=True):
+            if datapath.is_integer and _is_signed(datapath) != signed:
+                kind = "signed" if signed else "unsigned"
+                raise ValueError(f"accumulators: expected {kind} integers, got {name!r}")
         try:
             narrowest, widest = widths
         except (TypeError, ValueError):
@@ -74,6 +88,17 @@ class Settings:
         q = accumulator.accumulator
         return q.format.bits if accumulator.is_integer and q is not None else None
 
+    def counts(self, accumulator: Datapath) -> bool:
+        """Whether the overflows that are counted are those of this integer accumulator's steps."""
+        request = self.request
+        order = "natural" if request.order == GREEDY else request.order
+        chunk = (accumulator.chunk, accumulator.merge if accumulator.chunk else None)
+        return (
+            accumulator.group == request.group
+            and accumulator.order == order
+            and chunk == (request.chunk, request.merge if request.chunk else None)
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data."""
         order = self.request.order
@@ -86,6 +111,11 @@ class Settings:
             "order": order if isinstance(order, str) else list(order),
             "signed": self.request.signed,
         }
+
+
+def _is_signed(datapath: Datapath) -> bool:
+    q = datapath.accumulator
+    return q is None or bool(getattr(q.format, "signed", True))
 
 
 def _with_steps(given: str | Datapath, request: WidthRequest) -> Datapath:
