@@ -25,6 +25,7 @@ from ._summary import (
 
 COLUMNS = 100
 _NAME = 20  # characters that a name gets at least
+_SKIPPED = 10  # nodes that are named
 _GAP = "  "
 
 
@@ -54,7 +55,7 @@ def table_text(report: Data) -> str:
         the widths that the partial sums of the data need in any order and in the given one; then
         the share of outputs that overflow the first integer accumulator and that each
         accumulator gets wrong, and the first overflow. Accumulators that find no room are
-        counted in a line of their own.
+        counted in a line of their own. Nodes that were not analysed are named after the verdict.
 
     Raises
     ------
@@ -72,8 +73,9 @@ def table_text(report: Data) -> str:
     """
     check(report)
     finding = verdict(report).line
+    skipped = _skipped(report)
     if not report["layers"]:
-        return finding
+        return "\n".join([finding, *skipped])
     layers = [layer for _, layer in worst_first(report)]
     columns = [
         _Column("", "K", lambda layer: str(layer["terms"])),
@@ -101,7 +103,15 @@ def table_text(report: Data) -> str:
     lines = _lines(columns, layers)
     if hidden := len(names) - len(wrong):
         lines.append(f"Without room here: {hidden} of {len(names)} accumulators.")
-    return "\n".join([*lines, finding])
+    return "\n".join([*lines, finding, *skipped])
+
+
+def _skipped(report: Data) -> list[str]:
+    """Return lines about nodes that were not analysed: all are counted, the first are named."""
+    nodes = report.get("skipped") or ()
+    lines = [f"not analysed: {clean(one['name'])}: {clean(one['reason'])}" for one in nodes]
+    more = len(lines) - _SKIPPED
+    return lines if more <= 1 else [*lines[:_SKIPPED], f"not analysed: {more} more nodes"]
 
 
 def _wrong(name: str, alone: bool) -> _Column:
