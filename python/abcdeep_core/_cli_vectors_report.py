@@ -90,7 +90,7 @@ def from_report(args: argparse.Namespace) -> Dots:
         types[1],
         with_options(args, args.acc or _accumulator_of(args.report, report, width)),
         origin,
-        k if isinstance(k := entry.get("k"), int) else None,
+        k if isinstance(k := entry.get("k"), int) and not (args.group or args.chunk) else None,
     )
 
 
@@ -105,6 +105,8 @@ def _row(
         raise FileError(path, error.strerror or error) from None
     except (ValueError, RecursionError) as error:
         raise FileError(path, f"expected JSON: {error}") from None
+    if isinstance(report, Mapping) and "layers" not in report:
+        report = report.get("overflow", report)  # what the example of a transformer writes
     layers = _layers(path, report)
     name, _, digits = row.rpartition(":")
     wanted = int(digits) if row not in layers and name and digits.isdecimal() else None
