@@ -152,6 +152,7 @@ def test_a_wrong_file_is_one_line(files, capsys, name):
         "--quantise int99",
         "-o a.html --json a.html",
         "model.npz --data x.npy --json model.npz",
+        "model.npz --data x.npy --json model.json",
     ],
 )
 def test_wrong_arguments(tmp_path, monkeypatch, capsys, arguments):
@@ -168,6 +169,22 @@ def test_nothing_is_run_for_a_report_that_cannot_be_written(files, capsys, monke
     monkeypatch.setattr("abcdeep_core._cli_overflow._report", lambda args: pytest.fail("it ran"))
     assert run("model.npz", "--data", "data.npz", "--checkpoint", "none/run.npz") == 1
     assert "none/run.npz: there is no such folder" in capsys.readouterr().err
+
+
+def test_names_in_messages_are_printable(files, capsys):
+    np.savez("bad.npz", **{"a\x1b[31m\nb": np.full((4, 2), np.nan, np.float32)})
+    np.save("x.npy", np.ones((3, 4), np.float32))
+    assert run("bad.npz", "--data", "x.npy", "--quantise", "int8") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert line.startswith("abcdeep overflow: bad.npz: a")
+
+
+def test_the_json_of_a_missing_extra_does_not_replace_a_manifest(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert run("model.npz", "--data", "data.npz", "-o", "model.html") == 1
+    assert not (files / "model.json").exists()
+    assert json.loads((files / "model.html.json").read_text())["version"] == 1
 
 
 def test_an_interrupt_is_one_line(files, capsys, monkeypatch):

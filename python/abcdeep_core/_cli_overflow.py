@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ._cli_vectors_report import printable
+
 if TYPE_CHECKING:
     from .overflow import OverflowReport, Source
 
@@ -108,14 +110,25 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             Quantization.from_name(args.quantise)
         except ValueError as error:
             parser.error(f"argument --quantise: {error}")
-    files = [("MODEL", args.model), ("--data", args.data), ("--checkpoint", args.checkpoint)]
+    files = [
+        ("MODEL", args.model),
+        ("--data", args.data),
+        ("the manifest of MODEL", _manifest(args)),
+    ]
+    files += [("--checkpoint", args.checkpoint)]
     files += [("--output", args.output), ("--json", args.json)]
     used: dict[str, str] = {}
     for option, file in files:
         if file is not None:
             other = used.setdefault(os.path.realpath(file), option)
-            if other != option and option != "--data":
+            if other != option and option.startswith("--") and option != "--data":
                 parser.error(f"argument {option}: expected another file than {other}, got {file}")
+
+
+def _manifest(args: argparse.Namespace) -> str | None:
+    """Return where the manifest of an .npz file may lie."""
+    model = args.model or ""
+    return str(Path(model).with_suffix(".json")) if model.lower().endswith(".npz") else None
 
 
 def _check_places(args: argparse.Namespace) -> None:
@@ -144,8 +157,8 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         width = report.narrowest()
         worst = max(report.layers, key=lambda one: one.rate(width))
         print(
-            f"abcdeep overflow: {name}: {worst.layer.name}: {report.rate():.3g} of a layer's "
-            f"outputs overflow, more than {args.fail_over:g} ({width} bits)",
+            f"abcdeep overflow: {name}: {printable(worst.layer.name)}: {report.rate():.3g} of a "
+            f"layer's outputs overflow, more than {args.fail_over:g} ({width} bits)",
             file=sys.stderr,
         )
         return 1
@@ -156,7 +169,8 @@ def _one_line(error: Exception, name: str) -> str:
     """Return an error as a line that begins with the file it is about."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fspath(error.filename)}: {error.strerror}"
-    text = " ".join(str(error).split()).replace("quantise='int8'", "--quantise int8")
+    text = printable(" ".join(str(error).split()))
+    text = text.replace("quantise='int8'", "--quantise int8")
     return text if text.startswith(name) else f"{name}: {text}"
 
 
@@ -204,7 +218,8 @@ def _write(report: OverflowReport, args: argparse.Namespace) -> int:
             print(f"wrote {page}")
         except ImportError as error:
             print(f"abcdeep overflow: {error}", file=sys.stderr)
-            args.json = args.json or str(Path(page).with_suffix(".json"))
+            place = str(Path(page).with_suffix(".json"))
+            args.json = args.json or (f"{page}.json" if place == _manifest(args) else place)
             status = 0 if args.output is None else 1
     if args.json is not None:
         report.to_json(args.json)

@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ._cli_vectors_report import Dots, FileError, from_report, with_options
+from ._cli_vectors_report import Dots, FileError, from_report, printable, with_options
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -128,7 +128,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         reason = " ".join(str(error).split())
     except (OSError, TypeError, ValueError, NotImplementedError) as error:
         reason = f"{args.output}: {' '.join(str(error).split())}"
-    print(f"abcdeep vectors: {reason}", file=sys.stderr)
+    print(f"abcdeep vectors: {printable(reason)}", file=sys.stderr)
     return 1
 
 

@@ -23,6 +23,13 @@ class FileError(Exception):
         super().__init__(f"{file}: {reason}")
 
 
+def printable(text: str) -> str:
+    """Return a message without what a name in a file could do to a terminal."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
 class Dots(NamedTuple):
     """Operands of dot products, and where they come from."""
 
