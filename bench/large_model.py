@@ -14,7 +14,7 @@ import abcdeep_core as ab
 
 
 def main() -> None:
-    """Build random layers and inputs, the inputs in files, run the report and print what it took."""
+    """Make random layers, and inputs in files; run the report; print what it took."""
     parser = argparse.ArgumentParser(prog="python -m bench.large_model", description=__doc__)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--width", type=int, default=2048, help="terms and channels of each layer")

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <limits>
 #include <new>
+#include <type_traits>
 
 #include "datapath.hpp"
 #include "random_tile.hpp"
@@ -112,6 +113,7 @@ class LaneGemm {
     using E = Element<V>;
     using U = Rebind<V, std::uint64_t>;
     static constexpr int width = lanes<V>;
+    static constexpr bool is_integer = std::is_integral_v<E>;
     static constexpr std::int64_t largest_panel = std::int64_t(1) << 19;  // elements
 
   public:
@@ -166,7 +168,7 @@ class LaneGemm {
         for (std::int64_t j = 0; j < chunks_; ++j) {
             V s = j == 0 ? start : V{};
             const std::int64_t end = std::min(job_.terms, (j + 1) * chunk_);
-            s = datapath_.group == 1 ? chain(m, n, j * chunk_, end, s, events)
+            s = steps_are_products() ? chain(m, n, j * chunk_, end, s, events)
                                      : groups(m, n, j * chunk_, end, s, events);
             if (chunks_ > 1) store(results_ + j * width, s);
             sum = s;
@@ -176,6 +178,7 @@ class LaneGemm {
             domain_.finish(events);
             record(m, n, events);
         }
+        if constexpr (is_integer) sum = domain_.result(sum);
         job_.write(m, n, valid_, reinterpret_cast<const E*>(&sum));
     }
 
@@ -189,6 +192,12 @@ class LaneGemm {
     U step_word(std::int64_t k) {
         if (datapath_.exact_chunks) return merge_random_.template draw<U>(k / datapath_.group);
         return step_random_.template draw<U>(k);
+    }
+
+    bool steps_are_products() const {
+        if constexpr (is_integer)
+            if (datapath_.tree || !datapath_.node_exact) return false;
+        return datapath_.group == 1;
     }
 
     V chain(std::int64_t m, std::int64_t n, std::int64_t begin, std::int64_t end, V s,
@@ -205,6 +214,16 @@ class LaneGemm {
         for (std::int64_t k = begin; k < end; k += datapath_.group) {
             const std::int64_t stop = std::min(end, k + datapath_.group);
             const U random = step_word(k);
+            if constexpr (is_integer) {
+                if (datapath_.tree) {
+                    const V sum = halves(
+                        k, stop,
+                        [&](std::int64_t i) { return domain_.node(term(m, n, i, events)); },
+                        [&](V r, V l, std::int64_t) { return domain_.node(l, r); });
+                    s = domain_.step(sum, s, random, job_.event_level, events);
+                    continue;
+                }
+            }
             domain_.open_group(s);
             for (std::int64_t i = k; i < stop; ++i) domain_.add_to_group(term(m, n, i, events));
             if (domain_.group_is_inexact()) {
@@ -225,22 +244,23 @@ class LaneGemm {
         auto add = [&](V r, V s, std::int64_t j) {
             return domain_.merge(r, s, merge_random_.template draw<U>(j), job_.event_level, events);
         };
-        if (datapath_.merge_order == MergeOrder::pairwise) return halves(0, chunks_, add);
+        auto result = [&](std::int64_t j) { return load<V>(results_ + j * width); };
+        if (datapath_.merge_order == MergeOrder::pairwise) return halves(0, chunks_, result, add);
         const bool back = datapath_.merge_order == MergeOrder::first_then_back;
         for (std::int64_t i = 0; i < chunks_; ++i) {
             const std::int64_t j = back && i > 0 ? chunks_ - i : i;
-            sum = add(load<V>(results_ + j * width), sum, j);
+            sum = add(result(j), sum, j);
         }
         return sum;
     }
 
-    // Sum of results [begin, end) by recursive halves, the left one the longer.
-    template <class Add>
-    V halves(std::int64_t begin, std::int64_t end, const Add& add) const {
-        if (end - begin == 1) return load<V>(results_ + begin * width);
+    // Sum of leaves [begin, end) by recursive halves, the left one the longer.
+    template <class Leaf, class Add>
+    V halves(std::int64_t begin, std::int64_t end, const Leaf& leaf, const Add& add) const {
+        if (end - begin == 1) return leaf(begin);
         const std::int64_t middle = begin + (end - begin + 1) / 2;
-        const V left = halves(begin, middle, add);
-        return add(halves(middle, end, add), left, middle);
+        const V left = halves(begin, middle, leaf, add);
+        return add(halves(middle, end, leaf, add), left, middle);
     }
 
     void record(std::int64_t m, std::int64_t n, const LaneEvents<V>& events) {

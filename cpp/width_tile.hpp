@@ -113,6 +113,11 @@ class WidthTile {
             for (std::int64_t m = block.row_begin; m < block.row_end; ++m)
                 close(states + (m - block.row_begin) * vectors, m, n, valid);
         }
+        for (const auto& table : counts_)
+            for (int bits = 0; bits < width_bins; ++bits) {
+                totals_.positive[bits] += table[bits];
+                totals_.negative[bits] += table[width_bins + bits];
+            }
     }
 
   private:
@@ -251,16 +256,19 @@ class WidthTile {
             }
     }
 
+    // Neighbours are often equally long: each counts in a table of its own.
     void count(const State (&s)[rows][vectors], RowRange range, int valid) {
+        using U = std::make_unsigned_t<E>;
         for (int i = 0; i < rows && range.begin + i < range.end; ++i) {
             if (!widths_.counted[range.begin + i]) continue;
-            for (int n = 0; n < valid; ++n) {
-                const E sum = s[i][n / width].chunk[n % width];
-                if (sum < 0)
-                    ++totals_.negative[std::bit_width(std::make_unsigned_t<E>(-sum))];
-                else
-                    ++totals_.positive[std::bit_width(std::make_unsigned_t<E>(sum))];
+            E sums[columns];
+            U bins[columns];
+            for (int j = 0; j < vectors; ++j) store(sums + j * width, s[i][j].chunk);
+            for (int n = 0; n < columns; ++n) {
+                const U sign = U(sums[n] >> (8 * sizeof(E) - 1));  // no branch on a random sign
+                bins[n] = U(std::bit_width((U(sums[n]) ^ sign) - sign)) + (sign & width_bins);
             }
+            for (int n = 0; n < valid; ++n) ++counts_[n % tables][bins[n]];
         }
     }
 
@@ -296,6 +304,8 @@ class WidthTile {
     const IntegerJob& job_;
     const WidthJob& widths_;
     WidthTotals& totals_;
+    static constexpr int tables = 4;
+    std::int64_t counts_[tables][2 * width_bins] = {};  // positive, then negative sums
     // In lanes: a pair counts as one.
     std::int64_t terms_, group_, chunk_;
 };

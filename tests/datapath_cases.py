@@ -201,7 +201,7 @@ def check(
     output and in total; an exact accumulator has no steps to compare (see docs/accumulators.md).
     """
     if compare_events is None:
-        compare_events = datapath.accumulator is not None
+        compare_events = datapath.is_integer or datapath.accumulator is not None
     address = {"seed": seed, "stream": stream, "call": call}
     a_exact, b_exact = (x if x.dtype.kind == "f" else x.astype(np.int64) for x in (a, b))
     expected: Expected | None = None

@@ -293,11 +293,28 @@ INTEGER_OVERFLOWS = (
     "saturate_symmetric",
     "wrap_sign_magnitude",
 )
+# All deterministic modes but "jam", which changes numbers that are exact.
+INTEGER_ROUNDINGS = (
+    "RND",
+    "RND_ZERO",
+    "RND_MIN_INF",
+    "RND_INF",
+    "RND_CONV",
+    "TRN",
+    "TRN_ZERO",
+    "toward_positive",
+    "away_from_zero",
+    "nearest_odd",
+    "to_odd",
+)
 
 
-def random_integer_quantizer(rng: Rng, bits: int) -> ab.Quantizer:
-    """Return an integer type of about this many bits, and what happens beyond its range."""
-    bits = min(max(bits + int(rng.integers(-3, 4)), 2), 63)
+def random_integer_quantizer(rng: Rng, bits: int, shift: int = 0) -> ab.Quantizer:
+    """Return an integer type of about this many bits, and what happens beyond its range.
+
+    A `shift` is the most that it may drop of the lowest bits.
+    """
+    bits = min(max(bits + int(rng.integers(-3, 4)), 2), 62 - shift)
     signed = bool(rng.random() < 0.8)
     modes = INTEGER_OVERFLOWS if signed else INTEGER_OVERFLOWS[:4]
     overflow = pick(rng, modes, (4, 4, 1, 1, 1)[: len(modes)])
@@ -305,9 +322,13 @@ def random_integer_quantizer(rng: Rng, bits: int) -> ab.Quantizer:
     if overflow.startswith("wrap") and rng.random() < 0.2:
         saturated = int(rng.integers(0, bits + 1))
     form = ab.FixedFormat(
-        bits=bits, fraction_bits=0, signed=signed, overflow=overflow, wrap_bits=saturated
+        bits=bits,
+        fraction_bits=-int(rng.integers(0, shift + 1)),
+        signed=signed,
+        overflow=overflow,
+        wrap_bits=saturated,
     )
-    return ab.Quantizer(format=form)
+    return ab.Quantizer(format=form, rounding=pick(rng, INTEGER_ROUNDINGS))
 
 
 def random_integer(rng: Rng) -> ab.Datapath:
@@ -330,6 +351,34 @@ def random_integer(rng: Rng) -> ab.Datapath:
     elif roll < 0.4:
         fields["merge"] = random_integer_quantizer(rng, bits + 2)
     return ab.Datapath(**fields)
+
+
+def random_integer_options(rng: Rng) -> ab.Datapath:
+    """Return an integer datapath with any of its quantisers, each dropping some of the low bits."""
+    bits, shift = int(rng.integers(2, 26)), int(pick(rng, (0, 1, 3, 9, 20)))
+    step = pick(rng, ("chain", "exact_group", "tree"))
+    group = 1 if step == "chain" else int(pick(rng, (1, 2, 3, 4, 7, 8, 20)))
+
+    def maybe(chance: float) -> ab.Quantizer | None:
+        return random_integer_quantizer(rng, bits, shift) if rng.random() < chance else None
+
+    fields: dict[str, Any] = {
+        "product": maybe(0.4),
+        "accumulator": maybe(0.7),
+        "merge": maybe(0.4) or pick(rng, ("same", "exact")),
+        "output": maybe(0.4),
+        "group_quantizer": None if step == "chain" else maybe(0.6),
+    }
+    if all(not isinstance(q, ab.Quantizer) for q in fields.values()):
+        fields["output"] = random_integer_quantizer(rng, bits, shift)
+    return ab.Datapath(
+        step=step,
+        group=group,
+        chunk=int(pick(rng, (0, 0, 1, 4, 5, 16, 100))),
+        merge_order=pick(rng, MERGE_ORDERS, (2, 1, 1)),
+        order=pick(rng, ORDERS),
+        **fields,
+    )
 
 
 def random_integers(rng: Rng, dtype: str, shape: tuple[int, ...]) -> Array:

@@ -14,8 +14,7 @@ from typing import Any
 
 from oracle import NEG_ZERO, Number, Quantizer, Raw, from_units, raw
 from oracle_events import Bits, Dot, Tally, straight_through_factors
-from oracle_fields import EXACT, FUSED_STEPS, Fields, fields_of
-from oracle_fixed import integer_range, raw_fixed
+from oracle_fields import EXACT, FUSED_STEPS, Fields, fields_of, prepare
 from oracle_operands import Operands
 from oracle_units import (
     SCALED_GROUP_TERMS,
@@ -271,17 +270,14 @@ class _Run:
         """Return whether the exact sum leaves the integer range on the way only, and at its end."""
         if not self.fields.is_integer:
             return False, False
-        f = raw_fixed(self.fields.accumulator.format)
-        overflow = getattr(self.fields.accumulator, "overflow", None) or f.overflow
-        shift = -f.fraction_bits - self.unit
-        lowest, highest = (v << shift for v in integer_range(f.bits, f.signed, overflow))
+        limit = prepare(self.fields.first_limit, self.unit).apply
         at_end = self.fields.c_join == "end"
         total = 0 if at_end else int(self.terms.c)
         outside = False
         for p in contributions:
             total += int(p)
-            outside = outside or not lowest <= total <= highest
-        persistent = not lowest <= total + (int(self.terms.c) if at_end else 0) <= highest
+            outside = outside or limit(total, 0)[1]
+        persistent = limit(total + (int(self.terms.c) if at_end else 0), 0)[1]
         return outside and not persistent, persistent
 
 

@@ -103,7 +103,16 @@ class Fields:
 
     @property
     def is_integer(self) -> bool:
-        return self.accumulator is not None and hasattr(self.accumulator.format, "fraction_bits")
+        inner = (self.product, self.accumulator, self.merge_quantizer, self.group_quantizer)
+        given = [q for q in inner if q is not None]
+        if not given and self.output is not None:
+            return getattr(self.output.format, "fraction_bits", 1) <= 0
+        return any(hasattr(q.format, "fraction_bits") for q in given)
+
+    @property
+    def first_limit(self) -> Any:
+        """The quantiser of the running sum or, if that is exact, of the merge or the result."""
+        return self.accumulator or self.merge_quantizer or self.output
 
     def lowest_unit(self) -> int:
         """Return the lowest bit of any value that a quantiser gives."""

@@ -8,10 +8,10 @@ import sys
 from typing import Any
 
 import numpy as np
-import overflow_cases as cases
 import pytest
 
 import abcdeep_core as ab
+import overflow_cases as cases
 from abcdeep_core.cli import main
 
 
@@ -143,8 +143,6 @@ def test_a_wrong_file_is_one_line(files, capsys, name):
         "--order best --tile 8",
         "--acc int16:wrp",
         "--acc int16:wrap int16:wrap",
-        "--acc uint16:wrap",
-        "--unsigned --acc int16:wrap",
         "--group 0",
         "--tile -1",
         "--threads 0",

@@ -63,13 +63,15 @@ def test_counts_are_those_of_plain_loops(isa, name):
         )
         given = [bits(partial) for _, _, partial, _ in rows]
         final = [bits([sums.final]) for _, _, _, sums in rows]
+        if options.get("tile_merge") == "exact":  # the sum of tiles is in a wider accumulator
+            final = [min(pair) for pair in zip(final, given, strict=True)]
         curve = report.curve(layer.name)
         assert curve.outputs == len(rows)
         for i, width in enumerate(range(6, 27)):
             assert curve.widths[i] == width
             assert curve.overflowed[i] == sum(b > width for b in given)
             assert curve.persistent[i] == sum(b > width for b in final)
-            assert curve.transient[i] == curve.overflowed[i] - curve.persistent[i]
+            assert curve.transient[i] == curve.overflowed[i] - curve.persistent[i] >= 0
         one = report[layer.name]
         assert one.data_widths["given"] == max(given)
         assert one.data_widths["final"] == max(final)
@@ -263,29 +265,6 @@ def test_unsigned_accumulators():
     json.loads(mixed.to_json())
     assert "fc" in mixed.table()
     assert mixed.to_html()
-
-
-@pytest.mark.parametrize(("accumulator", "signed"), [("uint16:wrap", True), ("int16", False)])
-def test_overflows_are_not_counted_in_the_range_of_another_accumulator(accumulator, signed):
-    with pytest.raises(
-        ValueError, match=f"accumulators: expected .*signed integers.*{accumulator}"
-    ):
-        ab.overflow_report(cases.model(), cases.inputs(), accumulators=[accumulator], signed=signed)
-
-
-def test_overflows_are_not_counted_in_the_steps_of_another_accumulator():
-    names = ["int12:wrap", "int12:wrap:g4"]
-    report = ab.overflow_report(cases.model(), cases.inputs(), accumulators=names)
-    assert report.curve("fc").overflowed[12 - 8]
-    plain, grouped = report["fc"].to_dict()["accumulators"]
-    assert plain["overflowed"] == report.curve("fc").overflowed[12 - 8]
-    assert not {"persistent", "transient", "overflowed"} & set(grouped)
-    four = ab.overflow_report(cases.model(), cases.inputs(), accumulators=names[1], group=4)
-    (same,) = four["fc"].to_dict()["accumulators"]
-    assert same["overflowed"] == four.curve("fc").overflowed[12 - 8]
-    assert same["wrong"] == grouped["wrong"]
-    assert report.table()
-    assert report.to_html()
 
 
 def test_json_is_plain():

@@ -281,7 +281,7 @@ WRONG_LAYERS = {
     "type": ({"input_range": "q8"}, ValueError, "input_range"),
     "bias": ({"bias": np.zeros(3, np.int64)}, ValueError, r"bias must have shape \(7,\)"),
     "float bias": ({"bias": np.zeros(7)}, TypeError, "bias must hold integers"),
-    "large bias": ({"bias": np.full(7, 1 << 62)}, ValueError, "2^62"),
+    "large bias": ({"bias": np.full(7, 1 << 62)}, ValueError, "2^61"),
     "groups": ({"groups": 2}, ValueError, "groups must be 1"),
 }
 

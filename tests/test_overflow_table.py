@@ -29,27 +29,18 @@ REPORTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_line_a_layer_and_the_verdict(name: str) -> None:
     made = REPORTS[name]
-    lines = table_text({**made, "skipped": []}).splitlines()
+    lines = table_text(made).splitlines()
     assert lines[-1] == verdict(made).line
     assert max(map(len, lines)) <= COLUMNS
     assert all(line == line.rstrip() for line in lines)
     hidden = sum("accumulators." in line for line in lines)
-    assert len(lines) == (len(made["layers"]) + 3 + hidden if made["layers"] else 1)
+    extra = hidden + bool(made.get("skipped"))
+    assert len(lines) == (len(made["layers"]) + 4 + extra if made["layers"] else 1 + extra)
+    if made["layers"]:
+        names = {one["saturates_at"] for one in made["layers"][0]["accumulators"]}
+        (limits,) = (line for line in lines if line.startswith(("Limits act", "No limits")))
+        assert all(name in limits for name in names) or "\N{HORIZONTAL ELLIPSIS}" in limits
     assert hidden == (name == "many accumulators")
-
-
-@pytest.mark.parametrize("count", [1, 10, 11, 12, 40])
-def test_nodes_that_were_not_analysed_are_named(count: int) -> None:
-    nodes = [{"name": f"node\n{i}", "reason": "no integers"} for i in range(count)]
-    made = {**REPORTS["model"], "skipped": nodes}
-    lines = table_text(made).splitlines()
-    end = lines[lines.index(verdict(made).line) + 1 :]
-    if count <= 11:
-        assert end == [f"not analysed: node\ufffd{i}: no integers" for i in range(count)]
-    else:
-        assert end[:-1] == [f"not analysed: node\ufffd{i}: no integers" for i in range(10)]
-        assert end[-1] == f"not analysed: {count - 10} more nodes"
-    assert len(table_text({**made, "layers": []}).splitlines()) == 1 + len(end)
 
 
 def test_numbers_are_those_of_the_report() -> None:

@@ -25,7 +25,14 @@ void gemm_float_lanes(const FloatJob& job, const FloatDatapath& datapath, const 
 
 void gemm_integer_lanes(const IntegerJob& job, const IntegerDatapath& datapath, const Block& block,
                         EventTotals& totals) {
-    LaneGemm<IntegerLanes>(job, datapath, totals).run(block);
+    const auto& d = datapath;
+    bool shifts = false;
+    for (const FixedQuantizer* q : {&d.product, &d.accumulator, &d.merge, &d.node, &d.output})
+        shifts |= q->fraction_bits != 0;
+    if (shifts)
+        LaneGemm<IntegerLanes<true>>(job, d, totals).run(block);
+    else
+        LaneGemm<IntegerLanes<false>>(job, d, totals).run(block);
 }
 
 }  // namespace abcdeep::ABCDEEP_ISA_NAMESPACE

@@ -25,6 +25,7 @@ GREEDY = "greedy"
 
 Counts = npt.NDArray[np.int64]
 _OPERANDS = integer_accumulator(32)
+_SPAN_ROWS = 1024  # rows whose steps are counted apart at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -247,14 +248,11 @@ def exponent_spans(
     x: npt.NDArray[np.float32], w: npt.NDArray[np.float32], group: int, threads: Any
 ) -> Counts:
     """Return the steps by the span of their products' exponents, of x (M, K) @ w (K, N)."""
-    counts = np.zeros((x.shape[0], _core.SPAN_BINS), np.int64)
-    if x.shape[1]:
-        _core.exponent_spans(
-            np.ascontiguousarray(exponents(x)),
-            np.ascontiguousarray(exponents(w).T),
-            group,
-            counts,
-            check_threads(threads),
-        )
-    total: Counts = counts.sum(axis=0)
+    total: Counts = np.zeros(_core.SPAN_BINS, np.int64)
+    columns = np.ascontiguousarray(exponents(w).T)
+    for start in range(0, x.shape[0] if x.shape[1] else 0, _SPAN_ROWS):
+        rows = np.ascontiguousarray(exponents(x[start : start + _SPAN_ROWS]))
+        counts = np.zeros((len(rows), _core.SPAN_BINS), np.int64)
+        _core.exponent_spans(rows, columns, group, counts, check_threads(threads))
+        total += counts.sum(axis=0)
     return total

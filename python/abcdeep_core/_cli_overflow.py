@@ -56,8 +56,8 @@ def add_overflow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "accumulator (default) or in a wider one")  # fmt: skip
     add("--order", default="given", choices=("given", "best", "reverse", "even_then_odd", "pair4"),
         help="of the terms; best: of each dot product, so that its sums stay small")  # fmt: skip
-    add("--unsigned", action="store_true", help="integer accumulators are unsigned: "
-        "uint16:wrap uint16:saturate by default")  # fmt: skip
+    add("--unsigned", action="store_true", help="accumulators of the curves are unsigned, "
+        "and those of --acc by default")  # fmt: skip
     add("--quantise", metavar="TYPE", help="make integers of float layers: int8, w4a8, ...")
     add("--per-tensor", action="store_true", help="one scale for a weight, not one a channel")
     add("--affine", action="store_true", help="unsigned inputs with a zero point")

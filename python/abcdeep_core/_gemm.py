@@ -107,6 +107,7 @@ class Compiled:
     output: Quantizer | None
     random: bool
     nan_format: FloatFormat | None  # a format on the way that has no NaN
+    counts_steps: bool = True  # an exact accumulator of integers has none but merges
     calls: _core.FloatCalls | None = None  # of plain matrices, by what the planner knows of them
 
 
@@ -138,17 +139,21 @@ def compile_datapath(datapath: Datapath, terms: int) -> Compiled:
 
 
 def _compile(datapath: Datapath, terms: int) -> Compiled:
-    if datapath.step not in ("chain", "exact_group"):
+    is_integer = datapath.is_integer
+    if datapath.step not in ("chain", "exact_group") and not (
+        is_integer and datapath.step == "tree"
+    ):
         raise NotImplementedError(f"step={datapath.step!r} is not compiled yet")
     if datapath.c_join != "early":
         raise NotImplementedError(f"c_join={datapath.c_join!r} is not compiled yet")
     plain = Datapath()
     for field in _FUSED_FIELDS:
         value = getattr(datapath, field)
-        if value != getattr(plain, field):
+        known = is_integer and field == "group_quantizer"
+        if value != getattr(plain, field) and not known:
             raise NotImplementedError(f"{field}={value!r} is not compiled yet")
     chunk = datapath.chunk if 0 < datapath.chunk < terms else 0
-    if datapath.is_integer:
+    if is_integer:
         return _compile_integer(datapath, chunk)
     accumulator, output, merge = datapath.accumulator, datapath.output, datapath.merge
     group, is_exact = datapath.group, accumulator is None
@@ -285,37 +290,59 @@ def _check_output(q: Quantizer) -> None:
     _check_engine_range(q)
 
 
+# The quantiser of an exact sum: 64 bits, which no sum of products leaves.
+_EXACT = FixedFormat(bits=64, fraction_bits=0)
+
+
 def _compile_integer(datapath: Datapath, chunk: int) -> Compiled:
-    accumulator = datapath.accumulator
-    assert accumulator is not None
-    assert isinstance(accumulator.format, FixedFormat)
-    merge = datapath.merge if isinstance(datapath.merge, Quantizer) else accumulator
-    d = _core.IntegerDatapath()
+    accumulator, output = datapath.accumulator, datapath.output
+    merge = accumulator if datapath.merge == "same" else datapath.merge
+    if output is not None and not isinstance(output.format, FixedFormat):
+        raise NotImplementedError(
+            f"output={output.format!r} of an integer datapath is not compiled yet"
+        )
 
-    def struct(q: Quantizer) -> _core.FixedQuantizer:
+    def struct(q: Quantizer | str | None) -> _core.FixedQuantizer:
+        if not isinstance(q, Quantizer):
+            return fixed_quantizer(_EXACT)
         assert isinstance(q.format, FixedFormat)
-        return fixed_quantizer(q.format, "toward_zero", q.overflow)
+        shifts = q.format.fraction_bits < 0
+        return fixed_quantizer(q.format, q.rounding if shifts else "toward_zero", q.overflow)
 
-    d.accumulator, d.merge = struct(accumulator), struct(merge)
-    d.product_exact = datapath.product is None
-    if datapath.product is not None:
-        d.product = struct(datapath.product)
+    d = _core.IntegerDatapath()
+    d.product, d.accumulator, d.merge = struct(datapath.product), struct(accumulator), struct(merge)
+    d.node, d.output = struct(datapath.group_quantizer), struct(output)
+    d.product_exact, d.output_exact = datapath.product is None, output is None
+    d.tree, d.node_exact = datapath.step == "tree", datapath.group_quantizer is None
     d.group, d.chunk = datapath.group, chunk
-    d.merge_exact = datapath.merge == "exact"
+    d.merge_exact = not isinstance(merge, Quantizer)
     d.merge_order = MERGE_ORDERS.index(datapath.merge_order)
-    if datapath.output is not None:
-        raise NotImplementedError("output of an integer datapath is not compiled yet")
-    bits = max(q.format.bits + (not q.format.signed) for q in (accumulator, merge))
-    narrow = bits <= 32 and not (datapath.chunk and d.merge_exact)
+    # The dtype does not depend on the number of terms: a merge counts even if there is one chunk.
+    last = [accumulator]
+    if isinstance(merge, Quantizer):
+        last.append(merge)
+    elif datapath.chunk:
+        last.append(None)
+    if output is not None:
+        last = [output]
     return Compiled(
         struct=d,
-        out_dtype=np.dtype(np.int32 if narrow else np.int64),
+        out_dtype=np.dtype(np.int32 if all(map(_fits_int32, last)) else np.int64),
         group=datapath.group,
         chunk=chunk,
         output=None,
         random=False,
         nan_format=None,
+        counts_steps=accumulator is not None,
     )
+
+
+def _fits_int32(q: Quantizer | None) -> bool:
+    if q is None:
+        return False
+    form = q.format
+    assert isinstance(form, FixedFormat)
+    return form.bits + (not form.signed) - form.fraction_bits <= 32
 
 
 def check_finite(name: str, array: Array, form: FloatFormat | None) -> None:
@@ -360,6 +387,7 @@ def steps_per_output(compiled: Compiled, terms: int) -> int:
     chunk = compiled.chunk or terms
     whole, rest = divmod(terms, chunk)
     steps = whole * -(-chunk // compiled.group) + -(-rest // compiled.group)
+    steps *= compiled.counts_steps
     chunks = whole + (rest > 0)
     if chunks == 1 or compiled.struct.merge_exact:
         return steps

@@ -126,8 +126,8 @@ def matmul(
     Returns
     -------
     ndarray, or (ndarray, Events) if `events`
-        float32 (float64 if the last format needs it), or int32 (int64 if the accumulator has more
-        than 32 bits). A zero result is +0.
+        float32 (float64 if the last format needs it), or int32 (int64 if the values of the last
+        integer format need more than 32 bits, or sums are exact). A zero result is +0.
 
     Raises
     ------

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from . import _core
 from ._arrays import Array
-from ._fixed_format import FixedFormat
-from ._plan_integer import largest_product, saturation_limits
+from ._plan_integer import largest_product, plain_accumulator, saturation_limits
 from .datapath import Datapath
 from .plan import PathError, Plan, need
 
@@ -17,20 +16,16 @@ def plan_integer_events(
 
     Every step counts: the order of terms, groups and chunks matters to sums that wrap as well.
     """
-    assert datapath.accumulator is not None
-    form = datapath.accumulator.format
-    assert isinstance(form, FixedFormat)
-    overflow = form.resolved_overflow(datapath.accumulator.overflow)
-    tile = _core.IntegerTile()
-    tile.bits, tile.is_signed, tile.chunk = form.bits, form.signed, chunk
-    tile.saturate = overflow != "wrap"
     try:
-        need(datapath.product is None, "products are rounded")
+        accumulator, form, overflow = plain_accumulator(datapath)
         need(datapath.step == "chain", f"step is {datapath.step}")
+        tile = _core.IntegerTile()
+        tile.bits, tile.is_signed, tile.chunk = form.bits, form.signed, chunk
+        tile.saturate = overflow != "wrap"
         wraps = overflow == "wrap" and form.wrap_bits == 0
         need(wraps or overflow in ("saturate", "saturate_symmetric"), f"overflow is {overflow}")
         if chunk:
-            same = datapath.merge in ("same", datapath.accumulator)
+            same = datapath.merge in ("same", accumulator)
             need(same, "chunks merge with another quantiser")
             need(datapath.merge_order == "forward", f"merge_order is {datapath.merge_order}")
         need(not has_addend, "exact sums that do not start at zero")

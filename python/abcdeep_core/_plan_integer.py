@@ -10,7 +10,7 @@ import numpy as np
 from . import _core
 from ._arrays import Array
 from ._fixed_format import FixedFormat
-from .datapath import Datapath
+from .datapath import Datapath, Quantizer
 from .plan import PathError, Plan, need
 
 Range = tuple[int, int]  # lowest, highest
@@ -104,6 +104,24 @@ def saturation_limits(form: FixedFormat, overflow: str) -> Range:
     return -form.max_code if symmetric else form.min_code, form.max_code
 
 
+def plain_accumulator(datapath: Datapath) -> tuple[Quantizer, FixedFormat, str]:
+    """Return the only quantiser of the steps, its format and its overflow rule.
+
+    PathError says which option of an integer datapath no fast kernel has.
+    """
+    accumulator = datapath.accumulator
+    need(datapath.product is None, "products are rounded")
+    need(datapath.step != "tree", "step is tree")
+    need(datapath.group_quantizer is None, "group sums are rounded")
+    need(datapath.output is None, "the result is rounded")
+    if accumulator is None:
+        raise PathError("sums are exact")
+    form = accumulator.format
+    assert isinstance(form, FixedFormat)
+    need(form.fraction_bits == 0, "sums are shifted")
+    return accumulator, form, form.resolved_overflow(accumulator.overflow)
+
+
 def _largest(products: Range) -> int:
     return max(-products[0], products[1])
 
@@ -120,12 +138,7 @@ class _Steps:
     @classmethod
     def of(cls, datapath: Datapath, chunk: int, products: Products, has_addend: bool) -> _Steps:
         """PathError says what no fast kernel does."""
-        accumulator = datapath.accumulator
-        assert accumulator is not None
-        form = accumulator.format
-        assert isinstance(form, FixedFormat)
-        overflow = form.resolved_overflow(accumulator.overflow)
-        need(datapath.product is None, "products are rounded")
+        accumulator, form, overflow = plain_accumulator(datapath)
         bits = form.bits + (not form.signed)
         need(bits <= 32, f"{bits} bits do not fit 32-bit lanes")
         same = datapath.merge in ("same", accumulator)

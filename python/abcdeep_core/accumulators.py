@@ -6,10 +6,18 @@ import dataclasses
 import re
 from typing import Literal
 
-from ._fixed_format import FixedFormat
 from ._float_format import FloatFormat
+from ._integer_accumulator import integer_accumulator, integer_from_text, merge_quantizer
 from .datapath import Datapath, Quantizer
 from .formats import FormatLike, get_format, lba_format
+
+__all__ = [
+    "exact_accumulator",
+    "float_accumulator",
+    "get_accumulator",
+    "integer_accumulator",
+    "lba_accumulator",
+]
 
 
 def lba_accumulator(
@@ -150,68 +158,9 @@ def float_accumulator(
         step="chain" if group == 1 else "exact_group",
         group=group,
         chunk=chunk,
-        merge=_merge(merge),
+        merge=merge_quantizer(merge),
         arithmetic=arithmetic,
         name=sums.format.name,
-    )
-
-
-def integer_accumulator(
-    bits: int,
-    overflow: str = "wrap",
-    *,
-    signed: bool = True,
-    wrap_bits: int = 0,
-    group: int = 1,
-    chunk: int = 0,
-    merge: Literal["same", "exact"] | Datapath = "same",
-) -> Datapath:
-    """Return an integer accumulator of `bits` bits.
-
-    Parameters
-    ----------
-    bits : int
-        Width, 2 to 63.
-    overflow : {"wrap", "saturate", "saturate_zero", "saturate_symmetric", "wrap_sign_magnitude"}
-        What happens out of range, after every step.
-    signed : bool
-        Two's complement, or unsigned.
-    wrap_bits : int
-        Saturated bits of the wrapping modes (docs/formats.md).
-    group : int
-        Products per step (lanes of a SIMD instruction): summed exactly before the overflow rule.
-    chunk : int
-        Terms per partial sum, 0 for all.
-    merge : {"same", "exact"} or Datapath
-        How chunk sums are added.
-
-    Returns
-    -------
-    Datapath
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `Datapath`, `Quantizer` and `FixedFormat` do.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import abcdeep_core as ab
-    >>> x = np.full((1, 8), 100, np.int8)
-    >>> int(ab.matmul(x, x.T, ab.integer_accumulator(16, "saturate"))[0, 0])
-    32767
-    """
-    form = FixedFormat(
-        bits=bits, fraction_bits=0, signed=signed, overflow=overflow, wrap_bits=wrap_bits
-    )
-    return Datapath(
-        accumulator=Quantizer(format=form, rounding=form.rounding),
-        step="chain" if group == 1 else "exact_group",
-        group=group,
-        chunk=chunk,
-        merge=_merge(merge),
-        name=f"int{bits}" if signed else f"uint{bits}",
     )
 
 
@@ -246,7 +195,6 @@ def exact_accumulator(out: FormatLike = "float32") -> Datapath:
 _DEFAULT_BIASES = {(10, 5): (16, 18), (7, 4): (10, 12), (5, 4): (10, 12), (4, 3): (4, 6)}
 _ROUNDING_TEXT = {"rtz": "toward_zero", "rne": "nearest_even", "sr": "stochastic"}
 _LBA_TEXT = re.compile(r"m(\d+)e(\d+)((?::[a-z]+\d*)*)")
-_INTEGER_TEXT = re.compile(r"(u?)int(\d+)(?::(\w+?))?(?::g(\d+))?")
 
 
 def get_accumulator(text: str | Datapath) -> Datapath:
@@ -257,7 +205,10 @@ def get_accumulator(text: str | Datapath) -> Datapath:
     text : str or Datapath
         ``"exact"``, ``"fp32"``; ``"m7e4"`` or in full ``"m7e4:b10:p12:c16:rtz"`` (biases of
         accumulator and product, chunk, rounding rtz, rne or sr); ``"int16:wrap"``,
-        ``"int16:saturate"``, ``"int16:saturate:g4"`` (group). A Datapath is returned as it is.
+        ``"int16:saturate"``, ``"int16:saturate:g4"`` (group). Further fields of integers, in any
+        order: ``t64`` (tile), ``s4`` (shift) with a rounding mode such as ``rnd_conv``, ``n2``
+        (saturated bits), ``tree``, ``exact`` (merge), and where the limit stands: ``product``,
+        ``step``, ``group``, ``tile`` or ``end``. A Datapath is returned as it is.
 
     Returns
     -------
@@ -280,6 +231,8 @@ def get_accumulator(text: str | Datapath) -> Datapath:
     True
     >>> ab.get_accumulator("int16:saturate:g4").group
     4
+    >>> ab.get_accumulator("uint16:sat:s4:rnd_conv:t64:tile").saturates_at
+    'tile'
     """
     if isinstance(text, Datapath):
         return text
@@ -291,10 +244,9 @@ def get_accumulator(text: str | Datapath) -> Datapath:
         return float_accumulator("binary32")
     if match := _LBA_TEXT.fullmatch(text):
         return _lba_from_text(text, int(match[1]), int(match[2]), match[3].split(":")[1:])
-    if match := _INTEGER_TEXT.fullmatch(text):
-        return integer_accumulator(
-            int(match[2]), match[3] or "wrap", signed=not match[1], group=int(match[4] or 1)
-        )
+    integers = integer_from_text(text)
+    if integers is not None:
+        return integers
     raise ValueError(
         "accumulator must be 'exact', 'fp32', 'm7e4' ('m7e4:b10:p12:c16:rtz' in full) or "
         f"'int16:saturate' ('int16:saturate:g4'), got {text!r}"
@@ -321,12 +273,6 @@ def _lba_from_text(
     return lba_accumulator(
         mantissa_bits, exponent_bits, values["b"], values["p"], values["c"], rounding=rounding
     )
-
-
-def _merge(merge: Literal["same", "exact"] | Datapath) -> Quantizer | Literal["same", "exact"]:
-    if not isinstance(merge, Datapath):
-        return merge
-    return merge.accumulator if merge.accumulator is not None else "exact"
 
 
 def _float_format(argument: str, fmt: FormatLike) -> FloatFormat:

@@ -25,6 +25,36 @@ ARITHMETICS = ("exact", "fp32_mask")
 ZERO_RULES = ("ignore", "subnormal_exponent", "emin")
 
 
+def _saturates(q: Quantizer) -> bool:
+    form = q.format
+    if isinstance(form, FloatFormat):
+        return True
+    wraps = form.resolved_overflow(q.overflow).startswith("wrap")
+    return not wraps or form.wrap_bits >= form.bits
+
+
+def _check_integers(q: Quantizer, form: FixedFormat) -> None:
+    """Check a format of an integer datapath: multiples of a power of two that int64 holds."""
+    shift = -form.fraction_bits
+    if shift < 0:
+        raise ValueError(
+            f"fraction_bits must be -shift <= 0 in an integer datapath, got {form.fraction_bits}"
+        )
+    if not 2 <= form.bits <= 63:
+        raise ValueError(f"bits must be in 2..63 in an integer datapath, got {form.bits}")
+    most = 63 if form.signed else 62
+    if shift and form.bits + shift > most:
+        raise ValueError(
+            f"bits + shift must be at most {most} in an integer datapath with signed={form.signed},"
+            f" got {form.bits} + {shift}"
+        )
+    if shift and q.rounding in ("stochastic", "jam"):
+        raise ValueError(
+            "rounding must be deterministic and keep exact numbers in an integer datapath, "
+            f"got {q.rounding!r}"
+        )
+
+
 def _one_of(field: str, value: object, known: tuple[str, ...]) -> str:
     return _names.canonical(field, value, {name: name for name in known})
 
@@ -38,7 +68,8 @@ class Quantizer:
     format : FloatFormat, FixedFormat, name or dtype
         What is rounded to.
     rounding : str
-        Rounding mode; a FixedFormat's products are exact integers and need none.
+        Rounding mode. In an integer datapath it acts where the format drops low bits
+        (``fraction_bits=-shift``), whatever rounding the format itself names.
     overflow, underflow : str, optional
         Rules out of range; None is the format's own. Datapaths also know ``underflow="off"``: no
         threshold above 2^-126, the smallest normal float32 (LBA's first training stage).
@@ -107,10 +138,12 @@ class Datapath:
     product : Quantizer, optional
         Rounds each product; None keeps it exact.
     accumulator : Quantizer, optional
-        Rounds the running sum after each step; None keeps it exact. A FixedFormat makes this an
-        integer datapath.
+        Rounds the running sum after each step; None keeps it exact. A FixedFormat, here or in
+        product, merge or group_quantizer, makes this an integer datapath; so does an output without
+        fraction bits if there is no accumulator.
     step : {"chain", "exact_group", "tree", "fused_trunc", "scaled_groups", "two_level"}
-        How a group of products is added. The compiled engine runs chain and exact_group.
+        How a group of products is added. The compiled engine runs chain and exact_group, and tree
+        for integers.
     group : int
         Products per step.
     chunk : int
@@ -214,28 +247,29 @@ class Datapath:
         object.__setattr__(self, "order", places)
 
     def _check_kinds(self) -> None:
-        quantizers = [
-            q for q in (self.product, self.accumulator, self.merge) if isinstance(q, Quantizer)
-        ]
+        quantizers = self._quantizers()
         kinds = {type(q.format) for q in quantizers}
         if len(kinds) > 1:
-            raise ValueError("product, accumulator and merge must all be float or all be integer")
+            raise ValueError(
+                "product, accumulator, merge and group_quantizer must all be float or all be "
+                "integer"
+            )
+        if self.is_integer and self.output is not None:
+            quantizers.append(self.output)
         for q in quantizers:
             if isinstance(q.format, FixedFormat):
-                if q.format.fraction_bits != 0:
-                    raise ValueError(
-                        f"an integer datapath needs fraction_bits=0, got {q.format.fraction_bits}"
-                    )
-                if not 2 <= q.format.bits <= 63:
-                    raise ValueError(
-                        f"bits must be in 2..63 in an integer datapath, got {q.format.bits}"
-                    )
-            elif not q.format.signed:
+                _check_integers(q, q.format)
+            elif not (self.is_integer or q.format.signed):
                 raise ValueError(f"the formats of a datapath must be signed, got {q.format!r}")
-        if self.accumulator is None and FixedFormat in kinds:
-            raise ValueError("accumulator must be an integer Quantizer in an integer datapath")
+        if self.is_integer and self.step == "chain" and self.group_quantizer is not None:
+            raise ValueError("group_quantizer must be None for step='chain' of integers")
         if self.arithmetic == "fp32_mask":
             self._check_mask()
+
+    def _quantizers(self) -> list[Quantizer]:
+        """Return those of which any makes an integer datapath."""
+        all_four = (self.product, self.accumulator, self.merge, self.group_quantizer)
+        return [q for q in all_four if isinstance(q, Quantizer)]
 
     def _check_mask(self) -> None:
         if self.step != "chain":
@@ -262,14 +296,41 @@ class Datapath:
     @property
     def is_integer(self) -> bool:
         """Whether operands and sums are integers."""
-        return self.accumulator is not None and isinstance(self.accumulator.format, FixedFormat)
+        quantizers = self._quantizers()
+        if quantizers or self.output is None:
+            return any(isinstance(q.format, FixedFormat) for q in quantizers)
+        form = self.output.format
+        return isinstance(form, FixedFormat) and form.fraction_bits <= 0
 
     @property
     def saturates_at(self) -> str:
-        """Where range rules apply: "product", "step", "group", "tile" or "end"."""
-        if self.accumulator is None:
-            return "tile" if isinstance(self.merge, Quantizer) else "end"
-        return "step" if self.group == 1 else "group"
+        """Where range rules act: "product", "step", "group", "tile" or "end".
+
+        Of the quantisers that saturate (a float format, and an integer one that does not wrap), the
+        accumulator comes first, then product, group, merge and output. Where all wrap, the order is
+        the same among those there are.
+
+        Examples
+        --------
+        >>> import abcdeep_core as ab
+        >>> for place in ("product", "step", "tile", "end"):
+        ...     print(ab.integer_accumulator(16, "saturate", chunk=8, at=place).saturates_at)
+        product
+        step
+        tile
+        end
+        """
+        merge = self.merge if self.chunk else None
+        places = (
+            ("step" if self.group == 1 else "group", self.accumulator),
+            ("product", self.product),
+            ("group", self.group_quantizer),
+            ("tile", merge),
+            ("end", self.output),
+        )
+        there = [(place, q) for place, q in places if isinstance(q, Quantizer)]
+        saturating = [place for place, q in there if _saturates(q)]
+        return next(iter(saturating or [place for place, _ in there]), "end")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain data (JSON-ready)."""

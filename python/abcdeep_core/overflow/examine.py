@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from .._fixed_format import FixedFormat
 from .._matmul import matmul
 from ..accumulators import exact_accumulator, integer_accumulator
 from ..datapath import Datapath
+from ..events import Events
 from .exact_sums import sum_of_floats, sum_of_squares
 from .layer import OverflowLayer
 from .statistics import WIDTH_KINDS, AccumulatorStatistics, LayerStatistics, Place
@@ -87,7 +89,7 @@ def _pieces(layer: OverflowLayer, channels: int, rows: int, most: int) -> Iterat
 
 
 def _cannot_err(accumulator: Datapath, width: int) -> bool:
-    """Whether an accumulator holds exact sums that need at most `width` bits in any order."""
+    """Whether an accumulator holds exact sums that need `width` signed bits in any order."""
     q = accumulator.accumulator
     if q is None or not isinstance(q.format, FixedFormat):
         return False
@@ -107,6 +109,23 @@ def _cannot_err(accumulator: Datapath, width: int) -> bool:
     return whole and accumulator == plain and width <= form.bits
 
 
+def _has_steps_of_its_own(accumulator: Datapath, request: WidthRequest) -> bool:
+    """Whether an accumulator may overflow where one of the request's of its width does not."""
+    q = accumulator.accumulator
+    if q is None or not isinstance(q.format, FixedFormat):
+        return False
+    alike = integer_accumulator(
+        q.format.bits,
+        signed=request.signed,
+        group=int(request.group),
+        chunk=int(request.chunk),
+    ).replace(merge=request.merge if request.chunk else accumulator.merge)
+    if not request.is_greedy:
+        alike = alike.replace(order=request.order)
+    same_numbers = q.format.signed == request.signed and q.format.fraction_bits == 0
+    return not same_numbers or accumulator.replace(accumulator=alike.accumulator) != alike
+
+
 class _Look:
     """Some rows of a group's operands."""
 
@@ -117,6 +136,7 @@ class _Look:
         self._matrix = layer.matrix(group)
         self._first: dict[int, int] = {}
         self._widths: Array | None = None
+        self._final_bits = 0
         self._exact: Array | None = None
         self._start: Array | None = None
         if layer.bias is not None:
@@ -126,6 +146,10 @@ class _Look:
         widths, (smallest, largest), partial_sums = self._what.request.run(
             self._rows, self._matrix, self._start, self._what.threads, np.ascontiguousarray(counted)
         )
+        self._final_bits = int(widths[FINAL].max(initial=0)) + self._sign_bit
+        if self._what.request.merge == "exact" and self._what.request.chunk:
+            # the sum of the tiles is in another accumulator: only with a tile can this one overflow
+            np.minimum(widths[FINAL], widths[GIVEN], out=widths[FINAL])
         for kind, plane in enumerate(widths):
             counts, first = count_widths(plane)
             seen.widths[kind, self._part] += counts
@@ -155,29 +179,58 @@ class _Look:
     def _integer_errors(self, accumulator: Datapath) -> AccumulatorStatistics:
         assert self._widths is not None
         if self._exact is None:
-            fits = self._widths[FINAL].max(initial=0) <= 32
-            self._exact = self._matmul(_EXACT32 if fits else _EXACT63).astype(np.int64)
+            exact = _EXACT32 if self._final_bits <= 32 else _EXACT63
+            self._exact = self._matmul(exact).astype(np.int64)
         signal = sum_of_squares(self._exact)
-        if _cannot_err(accumulator, int(self._widths[ANY_ORDER].max(initial=0))):
-            return AccumulatorStatistics(signal=signal)
-        error = self._matmul(accumulator).astype(np.int64) - self._exact
+        own = _has_steps_of_its_own(accumulator, self._what.request)
+        # sums of later chunks start from 0, not from the bias
+        biased_chunks = accumulator.chunk > 0 and self._start is not None
+        width = int(self._widths[ANY_ORDER].max(initial=0)) + self._sign_bit
+        if not biased_chunks and _cannot_err(accumulator, width):
+            return AccumulatorStatistics(signal=signal, events=Events() if own else None)
+        found, events = self._overflows(accumulator) if own else (self._matmul(accumulator), None)
+        error = found.astype(np.int64) - self._exact
         return AccumulatorStatistics(
             wrong=int(np.count_nonzero(error)),
             largest_error=int(max(error.max(initial=0), -error.min(initial=0))),
             noise=sum_of_squares(error),
             signal=signal,
+            events=events,
         )
 
-    def _matmul(self, datapath: Datapath) -> Array:
-        return matmul(self._rows, self._matrix, datapath, c=self._start, threads=self._what.threads)
+    @property
+    def _sign_bit(self) -> int:
+        """What a signed accumulator needs beside the widths that were asked for."""
+        return 0 if self._what.request.signed else 1
+
+    def _overflows(self, accumulator: Datapath) -> tuple[Array, Events]:
+        """Return the results, and how many outputs overflow: counts as those of a curve."""
+        result, seen = self._matmul(accumulator, events="overflow", per_output=True)
+        overflowed = seen.overflowed_outputs > 0
+        q = accumulator.accumulator
+        if self._start is not None and q is not None and isinstance(q.format, FixedFormat):
+            overflowed |= (self._start < q.format.min_code) | (self._start > q.format.max_code)
+        persistent = int(np.count_nonzero(overflowed & (seen.persistent > 0)))
+        count = int(np.count_nonzero(overflowed))
+        return result, Events(
+            outputs=result.size,
+            overflowed_outputs=count,
+            persistent=persistent,
+            transient=count - persistent,
+        )
+
+    def _matmul(self, datapath: Datapath, **events: Any) -> Any:
+        threads = self._what.threads
+        return matmul(self._rows, self._matrix, datapath, c=self._start, threads=threads, **events)
 
     def _float_errors(self, accumulator: Datapath) -> AccumulatorStatistics:
         x, w, c = self._real_operands()
         threads = self._what.threads
         result, events = matmul(x, w, accumulator, c=c, events=True, threads=threads)
         exact = matmul(x, w, exact_accumulator(), c=c, threads=threads).astype(np.float64)
-        finite = np.isfinite(result)
-        lost = np.where(finite, exact - np.where(finite, result, 0), 0.0)
+        finite = np.isfinite(result) & np.isfinite(exact)
+        exact = np.where(finite, exact, 0.0)
+        lost = exact - np.where(finite, result, 0.0)
         rounded = lost.astype(np.float32).astype(np.float64)
         group = accumulator.group if accumulator.group > 1 else accumulator.chunk
         return AccumulatorStatistics(

@@ -64,9 +64,9 @@ class FirstOverflow:
     def __str__(self) -> str:
         """Return a sentence."""
         where = ", ".join(map(str, self.coordinate))
-        what = f"{self.before} + {self.input} x {self.weight} = {self.value}"
-        if self.term < 0:
-            what = f"{self.before} -> {self.value}"
+        what = f"{self.before} -> {self.value}"
+        if self.term >= 0 and self.before + self.input * self.weight == self.value:
+            what = f"{self.before} + {self.input} x {self.weight} = {self.value}"
         return (
             f"sample {self.sample}, output ({where}), step {self.step} of {len(self.inputs)}: "
             f"{what} needs more than {self.width} bits"

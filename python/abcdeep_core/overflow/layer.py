@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import operator
 from typing import Any, SupportsIndex
 
 import ml_dtypes
@@ -98,7 +100,9 @@ class OverflowLayer:
             raise TypeError(f"name must be a text that is not empty, got {self.name!r}")
         if self.kind not in KINDS:
             raise ValueError(f"{self.name}: kind must be 'linear' or 'conv2d', got {self.kind!r}")
-        put("weight", as_integers(f"{self.name}: weight", self.weight))
+        weight = as_array(f"{self.name}: weight", self.weight)
+        weight_range = weight.dtype if self.weight_range is None else self.weight_range
+        put("weight", as_integers(f"{self.name}: weight", weight))
         dimensions = 2 if self.kind == "linear" else 4
         if self.weight.ndim != dimensions:
             raise ValueError(
@@ -113,7 +117,6 @@ class OverflowLayer:
                 f"{self.name}: groups must divide the {self.channels} kernels, got {self.groups}"
             )
         put("input_range", operand_range(f"{self.name}: input_range", self.input_range))
-        weight_range = self.weight_range or self.weight.dtype
         put("weight_range", operand_range(f"{self.name}: weight_range", weight_range))
         put("input_type", self.input_type or type_name(self.input_range))
         put("weight_type", self.weight_type or type_name(self.weight_range))
@@ -179,9 +182,23 @@ class OverflowLayer:
         The terms of a convolution are ordered channel, kernel row, kernel column.
         """
         if self.kind == "linear":
-            return x.reshape(-1, self.terms)
-        columns: Array = self.geometry(x.shape).columns(x, self.padding_value)[group]
+            return x.reshape(math.prod(x.shape[:-1]), self.terms)
+        channels = self.weight.shape[1]
+        start = operator.index(group) * channels
+        part = _holding(self.name, x[:, start : start + channels], self.padding_value)
+        kernels = self.weight[: self.channels // self.groups]
+        one = Geometry.of(part, kernels, self.stride, self.padding, self.dilation, 1)
+        columns: Array = one.columns(part, self.padding_value)[0]
         return columns
+
+
+def _holding(name: str, x: Array, value: int) -> Array:
+    """Return `x` in a dtype of at most 16 bits that holds `value` too."""
+    for dtype in (x.dtype, np.int16, np.uint16):
+        info = np.iinfo(dtype)
+        if np.can_cast(x.dtype, dtype) and info.min <= value <= info.max:
+            return x.astype(dtype, copy=False)
+    raise ValueError(f"{name}: input of {x.dtype} must fit 16 bits with padding_value {value}")
 
 
 def _check_range(name: str, x: Array, bounds: Range) -> None:
@@ -203,7 +220,7 @@ def _as_bias(layer: str, bias: Any, channels: int) -> Array:
         raise TypeError(f"{layer}: bias must hold integers, got {array.dtype}")
     if array.shape != (channels,):
         raise ValueError(f"{layer}: bias must have shape ({channels},), got {array.shape}")
-    limit = 1 << 62
-    if array.size and not -limit <= int(array.min()) <= int(array.max()) < limit:
-        raise ValueError(f"{layer}: bias must be below 2^62 in magnitude")
+    limit = 1 << 61
+    if array.size and not -limit < int(array.min()) <= int(array.max()) < limit:
+        raise ValueError(f"{layer}: bias must be below 2^61 in magnitude")
     return array.astype(np.int64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
@@ -231,7 +230,7 @@ def _by_rate(
         if layer.name not in rows:
             raise ValueError(f"report must hold the layer {layer.name}, got {sorted(rows)}")
         row = rows[layer.name]
-        bits, count = _narrowest(row, Fraction(max_rate), limits, final)
+        bits, count = _narrowest(row, max_rate, limits, final)
         outputs = row["outputs"]
         reason = f"{count} of {outputs} outputs overflow on the data"
         rate = count / outputs if outputs else 0.0
@@ -240,15 +239,16 @@ def _by_rate(
 
 
 def _narrowest(
-    row: Mapping[str, Any], max_rate: Fraction, limits: tuple[int, int], final: bool
+    row: Mapping[str, Any], max_rate: float, limits: tuple[int, int], final: bool
 ) -> tuple[int, int]:
     """Return the smallest width whose rate is low enough, and its count of overflowed outputs."""
     kind, without = ("persistent", "final") if final else ("overflowed", "given")
     widest = max(row["data_widths"][without], limits[0])  # where nothing overflows
     curve = zip(row["curve"]["widths"], row["curve"][kind], strict=True)
     known = [(bits, count) for bits, count in curve if limits[0] <= bits < widest]
-    allowed = max_rate * row["outputs"]
-    enough: list[tuple[int, int]] = [pair for pair in known if pair[1] <= allowed]
+    enough: list[tuple[int, int]] = [
+        pair for pair in known if not pair[1] or pair[1] / row["outputs"] <= max_rate
+    ]
     return min([*enough, (widest, 0)])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._accumulator_widths import NO_WIDTH, Counts
+from .._format_base import integer
 from ..bounds import AccumulatorBounds
 from ..datapath import Datapath
 from ..width_rules import dsp_fits
@@ -100,10 +101,11 @@ class LayerReport:
 
     def first_overflow(self, width: int) -> FirstOverflow | None:
         """Return the first output, in the order of the samples, that overflows `width` bits."""
-        found = self.statistics.first_wider(width)
+        bits = integer("width", width, 1)
+        found = self.statistics.first_wider(bits)
         if found is None:
             return None
-        return first_overflow(self.layer, *found, width, self.settings.request)
+        return first_overflow(self.layer, *found, bits, self.settings.request)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -130,10 +132,10 @@ class LayerReport:
                 "input_range": list(layer.input_range),
                 "weight_range": list(layer.weight_range),
                 "observed_input_range": [
-                    int(seen.input_lowest.min(initial=0)),
-                    int(seen.input_highest.max(initial=0)),
+                    int(seen.input_lowest.min()),
+                    int(seen.input_highest.max()),
                 ]
-                if seen.dots
+                if seen.dots and layer.terms
                 else [0, 0],
             },
             "bounds": self.bounds,
@@ -167,7 +169,7 @@ class LayerReport:
 
     def _widths_with_first(self, wanted: list[int]) -> list[int]:
         low, high = self.settings.widths
-        changes = [bits - 1 for bits in self.statistics.first if low <= bits - 1 <= high]
+        changes = [min(bits - 1, high) for bits in self.statistics.first if low <= bits - 1]
         return sorted({*wanted, *changes})
 
     def _partial_sums(self) -> dict[str, Any] | None:
@@ -196,16 +198,19 @@ class LayerReport:
             "sqnr_db": _decibels(errors.signal, errors.noise),
         }
         bits = self.settings.bits(datapath)
-        if bits is not None and not self.settings.counts(datapath):
-            return data
         if bits is not None:
             persistent = int(seen.wider("final", bits).sum())
             overflowed = int(seen.wider("given", bits).sum())
+            if errors.events is not None:  # its steps are not those of the curve
+                persistent = int(errors.events.persistent)
+                overflowed = int(errors.events.overflowed_outputs)
             return data | {
                 "persistent": persistent,
                 "transient": overflowed - persistent,
                 "overflowed": overflowed,
             }
+        if datapath.is_integer:
+            return data
         if errors.events is not None:
             data["events"] = errors.events.to_dict()
         if errors.spans is not None:
@@ -289,7 +294,7 @@ class OverflowReport:
         width : int, optional
             Of the accumulator; by default the narrowest integer one of the report.
         """
-        chosen = self.narrowest() if width is None else width
+        chosen = self.narrowest() if width is None else integer("width", width, 1)
         return max((one.rate(chosen) for one in self.layers), default=0.0)
 
     def narrowest(self) -> int:

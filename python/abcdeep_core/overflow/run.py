@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,7 +79,7 @@ def overflow_report(
         An order of `Datapath`, or ``"greedy"``: then the curves are those of the greedy order; the
         errors of `accumulators` stay those of the natural one.
     signed : bool
-        Integer accumulators, also those of the curves: two's complement, or unsigned.
+        Accumulators of the curves, and those by default: two's complement, or unsigned.
     title : str
         Of the report; by default the source's.
     batch : int, optional
@@ -158,6 +159,9 @@ def overflow_report(
     }
     done, run = 0, ""
     if checkpoint is not None:
+        folder = os.path.dirname(os.path.abspath(checkpoint))
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"checkpoint: there is no folder {folder}")
         run = checkpoints.fingerprint(source, settings, batches)
         if os.path.exists(checkpoint):
             done, found = checkpoints.load(checkpoint, run)
@@ -212,10 +216,17 @@ def _batches(source: Source, memory: int, batch: int | None) -> list[Batch]:
     apart = getattr(source, "independent_layers", False)
     if not source.samples:
         return []
-    sizes = {name: 4 * np.asarray(x).nbytes for name, x in source.inputs(0, 1).items()}
-    groups: list[tuple[str | None, int]] = [(None, sum(sizes.values()))]
+    one = {name: np.asarray(x) for name, x in source.inputs(0, 1).items()}
+    sizes = {name: 4 * x.nbytes for name, x in one.items()}
+    rows = {
+        layer.name: _row_bytes(layer, one[layer.name])
+        for layer in source.layers
+        if layer.name in one
+    }
+    groups: list[tuple[str | None, int]]
+    groups = [(None, sum(sizes.values()) + max(rows.values(), default=0))]
     if apart:
-        groups = [(layer.name, sizes[layer.name]) for layer in source.layers]
+        groups = [(layer.name, sizes[layer.name] + rows[layer.name]) for layer in source.layers]
     batches: list[Batch] = []
     for name, size in groups:
         most = max(1, min(memory // 2 // max(size, 1), -(-source.samples // 4)))
@@ -225,6 +236,14 @@ def _batches(source: Source, memory: int, batch: int | None) -> list[Batch]:
             for start in range(0, source.samples, step)
         ]
     return batches
+
+
+def _row_bytes(layer: OverflowLayer, x: Array) -> int:
+    """Return the bytes of the operand rows of one group, where they are no view of the input."""
+    if layer.kind == "linear":
+        return 0
+    x = layer.check_input(x)
+    return math.prod(layer.position_shape(x.shape)) * layer.terms * x.itemsize
 
 
 def work(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._accumulator_widths import GREEDY, WidthRequest
+from .._fixed_format import FixedFormat
 from .._format_base import integer
 from ..accumulators import get_accumulator
 from ..datapath import Datapath
@@ -48,14 +49,7 @@ class Settings:
         order: str | tuple[int, ...] = "natural",
         signed: bool = True,
     ) -> Settings:
-        """Return settings; integer accumulators given as text take on group, tile and order.
-
-        Raises
-        ------
-        ValueError
-            If an integer accumulator is signed and `signed` is not, or the other way round: its
-            overflows would be counted in the range of the other.
-        """
+        """Return settings; integer accumulators given as text take on group, tile and order."""
         if accumulators is None:
             accumulators = DEFAULT_ACCUMULATORS if signed else DEFAULT_UNSIGNED
         request = WidthRequest(
@@ -66,10 +60,6 @@ class Settings:
         names = [_name(one, datapath) for one, datapath in zip(given, found, strict=True)]
         if len(set(names)) != len(names):
             raise ValueError(f"accumulators must differ in their names, got {names}")
-        for name, datapath in zip(names, found, strict=True):
-            if datapath.is_integer and _is_signed(datapath) != signed:
-                kind = "signed" if signed else "unsigned"
-                raise ValueError(f"accumulators: expected {kind} integers, got {name!r}")
         try:
             narrowest, widest = widths
         except (TypeError, ValueError):
@@ -84,20 +74,15 @@ class Settings:
         )
 
     def bits(self, accumulator: Datapath) -> int | None:
-        """Return the width of an integer accumulator; None for the others."""
-        q = accumulator.accumulator
-        return q.format.bits if accumulator.is_integer and q is not None else None
+        """Return the width of the sums that an integer datapath holds; None for the others.
 
-    def counts(self, accumulator: Datapath) -> bool:
-        """Whether the overflows that are counted are those of this integer accumulator's steps."""
-        request = self.request
-        order = "natural" if request.order == GREEDY else request.order
-        chunk = (accumulator.chunk, accumulator.merge if accumulator.chunk else None)
-        return (
-            accumulator.group == request.group
-            and accumulator.order == order
-            and chunk == (request.chunk, request.merge if request.chunk else None)
-        )
+        A shifted register holds sums as wide as its bits and its shift; exact sums are limited by
+        the output.
+        """
+        q = accumulator.accumulator or accumulator.output
+        if q is None or not isinstance(q.format, FixedFormat) or not accumulator.is_integer:
+            return None
+        return q.format.bits - q.format.fraction_bits
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data."""
@@ -111,11 +96,6 @@ class Settings:
             "order": order if isinstance(order, str) else list(order),
             "signed": self.request.signed,
         }
-
-
-def _is_signed(datapath: Datapath) -> bool:
-    q = datapath.accumulator
-    return q is None or bool(getattr(q.format, "signed", True))
 
 
 def _with_steps(given: str | Datapath, request: WidthRequest) -> Datapath:
@@ -137,8 +117,7 @@ def _name(given: str | Datapath, datapath: Datapath) -> str:
     if isinstance(given, str):
         return given
     if datapath.name and datapath.is_integer:
-        q = datapath.accumulator
-        assert q is not None
-        overflow = q.overflow or getattr(q.format, "overflow", "")
-        return f"{datapath.name}:{overflow}" + (f":g{datapath.group}" if datapath.group > 1 else "")
+        q = datapath.accumulator or datapath.output or datapath.product
+        overflow = "" if q is None else f":{q.overflow or getattr(q.format, 'overflow', '')}"
+        return f"{datapath.name}{overflow}" + (f":g{datapath.group}" if datapath.group > 1 else "")
     return datapath.name or repr(datapath)

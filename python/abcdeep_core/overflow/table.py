@@ -25,7 +25,6 @@ from ._summary import (
 
 COLUMNS = 100
 _NAME = 20  # characters that a name gets at least
-_SKIPPED = 10  # nodes that are named
 _GAP = "  "
 
 
@@ -55,7 +54,8 @@ def table_text(report: Data) -> str:
         the widths that the partial sums of the data need in any order and in the given one; then
         the share of outputs that overflow the first integer accumulator and that each
         accumulator gets wrong, and the first overflow. Accumulators that find no room are
-        counted in a line of their own. Nodes that were not analysed are named after the verdict.
+        counted in a line of their own. Then where the limits act (`Datapath.saturates_at`), and
+        nodes that were not looked at.
 
     Raises
     ------
@@ -73,9 +73,8 @@ def table_text(report: Data) -> str:
     """
     check(report)
     finding = verdict(report).line
-    skipped = _skipped(report)
     if not report["layers"]:
-        return "\n".join([finding, *skipped])
+        return "\n".join([*_skipped(report), finding])
     layers = [layer for _, layer in worst_first(report)]
     columns = [
         _Column("", "K", lambda layer: str(layer["terms"])),
@@ -103,15 +102,26 @@ def table_text(report: Data) -> str:
     lines = _lines(columns, layers)
     if hidden := len(names) - len(wrong):
         lines.append(f"Without room here: {hidden} of {len(names)} accumulators.")
-    return "\n".join([*lines, finding, *skipped])
+    return "\n".join([*lines, _limits(report), *_skipped(report), finding])
+
+
+def _limits(report: Data) -> str:
+    """Return where each accumulator's range rule acts."""
+    places: dict[str, list[str]] = {}
+    for accumulator in report["layers"][0]["accumulators"]:
+        places.setdefault(accumulator["saturates_at"], []).append(clean(accumulator["name"]))
+    found = "; ".join(f"{place}: {', '.join(names)}" for place, names in places.items())
+    return shorten(f"Limits act at the {found}", COLUMNS) if found else "No limits were emulated"
 
 
 def _skipped(report: Data) -> list[str]:
-    """Return lines about nodes that were not analysed: all are counted, the first are named."""
-    nodes = report.get("skipped") or ()
-    lines = [f"not analysed: {clean(one['name'])}: {clean(one['reason'])}" for one in nodes]
-    more = len(lines) - _SKIPPED
-    return lines if more <= 1 else [*lines[:_SKIPPED], f"not analysed: {more} more nodes"]
+    """Return a line that names the nodes that were not looked at, if there are any."""
+    skipped = report.get("skipped") or []
+    if not skipped:
+        return []
+    names = ", ".join(shorten(clean(one["name"]), _NAME) for one in skipped[:3])
+    more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    return [shorten(f"Not analysed: {names}{more}; the report says why", COLUMNS)]
 
 
 def _wrong(name: str, alone: bool) -> _Column:
