@@ -83,7 +83,8 @@ def test_a_rate_fails(files, capsys):
     assert run(*arguments, "int30:wrap", "--fail-over", "0") == 0
     assert run(*arguments, "int12:wrap", "--fail-over", "0") == 1
     captured = capsys.readouterr()
-    assert "of a layer's outputs overflow, more than 0" in captured.err
+    assert "of a layer's outputs overflow, more than 0 (12 bits)" in captured.err
+    assert captured.err.count("fc") + captured.err.count("conv") == 1
     assert "conv" in captured.out
     assert run(*arguments, "int12:wrap", "--fail-over", "1") == 0
 
@@ -111,9 +112,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "no data": (["model.npz", "--data", "none.npz"], "none.npz"),
     "corrupt": (["broken.npz", "--data", "data.npz"], "broken.npz"),
     "suffix": (["model.txt", "--data", "data.npz"], "model.txt"),
-    "accumulator": (["model.npz", "--data", "data.npz", "--acc", "int"], "got 'int'"),
-    "group": (["model.npz", "--data", "data.npz", "--group", "0"], "group"),
-    "folder": (["model.npz", "--data", "data.npz", "--json", "none/report.json"], "none/report"),
+    "folder": (
+        ["model.npz", "--data", "data.npz", "--json", "none/report.json"],
+        "abcdeep overflow: none/report.json: there is no such folder",
+    ),
+    "page": (["model.npz", "--data", "data.npz", "-o", "."], "abcdeep overflow: .: Is a directory"),
 }
 
 
@@ -131,14 +134,73 @@ def test_a_wrong_file_is_one_line(files, capsys, name):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["model.npz"], ["--data", "x.npy"], ["--widths", "9"], ["--fail-over", "2"], ["--order", "x"]],
-    ids=["no data", "no model", "widths", "rate", "order"],
+    [
+        "model.npz",
+        "--data x.npy",
+        "--widths 9",
+        "--fail-over 2",
+        "--order x",
+        "--order best --tile 8",
+        "--acc int16:wrp",
+        "--acc int16:wrap int16:wrap",
+        "--group 0",
+        "--tile -1",
+        "--threads 0",
+        "--quantise foo",
+        "--quantise int99",
+        "-o a.html --json a.html",
+        "model.npz --data x.npy --json model.npz",
+        "model.npz --data x.npy --json model.json",
+    ],
 )
-def test_wrong_arguments(capsys, arguments):
+def test_wrong_arguments(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        run(*arguments)
+        run(*arguments.split())
     assert stopped.value.code == 2
-    assert "expected" in capsys.readouterr().err or arguments[0] == "--order"
+    error = capsys.readouterr().err
+    assert "expected" in error or "invalid choice" in error or "differ" in error or "wrp" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_run_for_a_report_that_cannot_be_written(files, capsys, monkeypatch):
+    monkeypatch.setattr("abcdeep_core._cli_overflow._report", lambda args: pytest.fail("it ran"))
+    assert run("model.npz", "--data", "data.npz", "--checkpoint", "none/run.npz") == 1
+    assert "none/run.npz: there is no such folder" in capsys.readouterr().err
+
+
+def test_names_in_messages_are_printable(files, capsys):
+    np.savez("bad.npz", **{"a\x1b[31m\nb": np.full((4, 2), np.nan, np.float32)})
+    np.save("x.npy", np.ones((3, 4), np.float32))
+    assert run("bad.npz", "--data", "x.npy", "--quantise", "int8") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert line.startswith("abcdeep overflow: bad.npz: a")
+
+
+def test_the_json_of_a_missing_extra_does_not_replace_a_manifest(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert run("model.npz", "--data", "data.npz", "-o", "model.html") == 1
+    assert not (files / "model.json").exists()
+    assert json.loads((files / "model.html.json").read_text())["version"] == 1
+
+
+def test_an_interrupt_is_one_line(files, capsys, monkeypatch):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("abcdeep_core._cli_overflow._report", interrupted)
+    assert run("model.npz", "--data", "data.npz") == 130
+    assert capsys.readouterr().err == "abcdeep: interrupted\n"
+
+
+def test_unsigned_accumulators_by_default(files):
+    np.savez("positive.npz", fc=np.full((20, 2), 9, np.uint8))
+    np.save("x.npy", np.full((3, 20), 200, np.uint8))
+    arguments = ("positive.npz", "--data", "x.npy", "--unsigned", "--json", "report.json")
+    assert run(*arguments) == 0
+    settings = json.loads((files / "report.json").read_text())["settings"]
+    assert settings["accumulators"] == ["uint16:wrap", "uint16:saturate"]
 
 
 @pytest.mark.slow

@@ -228,6 +228,21 @@ def test_rows_of_a_report(tmp_path: Path, report: Path, capsys: pytest.CaptureFi
         assert (tmp_path / "out" / "c.hex").read_text() == f"{32067:x}\n"
 
 
+def test_a_step_is_the_reports_only_with_its_settings(
+    tmp_path: Path, report: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors(tmp_path, "--report", report, "--row", "fc1", "--group", "2")
+    assert "report says" not in capsys.readouterr().out
+    path = changed(report, lambda data: data["layers"][0]["first_overflow"]["12"].update(k=-1))
+    vectors(tmp_path, "--report", path, "--row", "fc1")
+    assert "(the report says: the bias, before the first step)" in capsys.readouterr().out
+
+
+def test_a_report_inside_another_object(tmp_path: Path, report: Path) -> None:
+    report.write_text(json.dumps({"facts": {}, "overflow": json.loads(report.read_text())}))
+    assert vectors(tmp_path, "--report", report, "--row", "fc1:12")["origin"]["layer"] == "fc1"
+
+
 def test_settings_of_a_report(tmp_path: Path, report: Path) -> None:
     def change(data: dict[str, Any]) -> None:
         data["settings"] |= {"group": 2, "tile": 2, "tile_merge": "exact", "signed": False}

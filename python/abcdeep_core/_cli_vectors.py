@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ._cli_vectors_report import Dots, FileError, from_report, with_options
+from ._cli_vectors_report import Dots, FileError, from_report, printable, with_options
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -128,7 +128,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         reason = " ".join(str(error).split())
     except (OSError, TypeError, ValueError, NotImplementedError) as error:
         reason = f"{args.output}: {' '.join(str(error).split())}"
-    print(f"abcdeep vectors: {reason}", file=sys.stderr)
+    print(f"abcdeep vectors: {printable(reason)}", file=sys.stderr)
     return 1
 
 
@@ -243,6 +243,8 @@ def _print(bundle: Bundle, dots: Dots) -> None:
         return
     step = _cycle(manifest, dots.step)
     report = "" if step is None else f" (the report says {step})"
+    if step is not None and step < 0:
+        report = " (the report says: the bias, before the first step)"
     print(
         f"overflow: {manifest['overflowed']} dot products, the first is {first['dot']} at step "
         f"{first['step']}{report}"
@@ -252,7 +254,7 @@ def _print(bundle: Bundle, dots: Dots) -> None:
 def _cycle(manifest: dict[str, Any], step: int | None) -> int | None:
     """Return the cycle of a report's step; a report counts merges as steps of their own."""
     chunk, group = manifest["chunk"], manifest["group"]
-    if step is None or not chunk or manifest["datapath"]["merge"] == "exact":
+    if step is None or step < 0 or not chunk or manifest["datapath"]["merge"] == "exact":
         return step
     length = -(-chunk // group)
     tile, place = divmod(step, length + 1)

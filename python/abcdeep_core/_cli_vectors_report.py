@@ -23,6 +23,13 @@ class FileError(Exception):
         super().__init__(f"{file}: {reason}")
 
 
+def printable(text: str) -> str:
+    """Return a message without what a name in a file could do to a terminal."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
 class Dots(NamedTuple):
     """Operands of dot products, and where they come from."""
 
@@ -90,7 +97,7 @@ def from_report(args: argparse.Namespace) -> Dots:
         types[1],
         with_options(args, args.acc or _accumulator_of(args.report, report, width)),
         origin,
-        k if isinstance(k := entry.get("k"), int) else None,
+        k if isinstance(k := entry.get("k"), int) and not (args.group or args.chunk) else None,
     )
 
 
@@ -105,6 +112,8 @@ def _row(
         raise FileError(path, error.strerror or error) from None
     except (ValueError, RecursionError) as error:
         raise FileError(path, f"expected JSON: {error}") from None
+    if isinstance(report, Mapping) and "layers" not in report:
+        report = report.get("overflow", report)  # what the example of a transformer writes
     layers = _layers(path, report)
     name, _, digits = row.rpartition(":")
     wanted = int(digits) if row not in layers and name and digits.isdecimal() else None

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 if all went well, 1 if a file or an extra is missing or the reader of the output went
-        away.
+        away, 130 after an interrupt (Ctrl-C).
 
     Raises
     ------
@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = run(args)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("abcdeep: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # `abcdeep formats | head`: no traceback, here or when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -142,12 +142,12 @@ class OnnxCapture:
         }
 
     def _batch(self, name: str, x: Any, begin: int, end: int) -> Array:
-        batch = np.asarray(x[begin:end])
+        batch, where = np.asarray(x[begin:end]), f"{self.label}: input {name!r}"
         if batch.dtype.kind == "f" and not np.isfinite(batch).all():
-            raise ValueError(
-                f"data: input {name!r}: expected finite values in samples {begin} to {end - 1}"
-            )
-        batch = converted(name, batch, self.dtypes[name])
+            finite = np.isfinite(batch).reshape(len(batch), -1).all(axis=1)
+            sample = begin + int(np.argmin(finite))
+            raise ValueError(f"{where}: expected finite values, got others in sample {sample}")
+        batch = converted(where, batch, self.dtypes[name])
         if self.padded and len(batch) < self.block:
             batch = np.concatenate([batch, np.repeat(batch[-1:], self.block - len(batch), axis=0)])
         return batch
@@ -231,7 +231,7 @@ def converted(name: str, x: Array, dtype: np.dtype[Any]) -> Array:
         narrowed = x.astype(dtype)
         if (narrowed.astype(object) == x.astype(object)).all():
             return narrowed
-    raise ValueError(f"data: input {name!r}: expected numbers of {dtype}, got {x.dtype}")
+    raise ValueError(f"{name}: expected numbers of {dtype}, got {x.dtype}")
 
 
 def _session(model: bytes) -> tuple[Any, str]:

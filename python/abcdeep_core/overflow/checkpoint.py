@@ -107,8 +107,8 @@ def load(path: str | os.PathLike[str], run: str) -> tuple[int, dict[str, LayerSt
             f"checkpoint {os.fspath(path)}: expected that of the same model, data and settings; "
             "remove it or name another file"
         ) from None
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError) as error:
-        raise ValueError(f"checkpoint {os.fspath(path)}: not a checkpoint ({error})") from None
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError):
+        raise ValueError(f"checkpoint {os.fspath(path)}: not a checkpoint") from None
 
 
 class _OtherRunError(Exception):

@@ -165,8 +165,8 @@ def connected(
         arrays = {names[0]: arrays[""]}
     elif set(arrays) == {""}:
         raise ValueError(f"{label}: expected an .npz file with the inputs {names}, got one array")
-    if unknown := sorted(set(arrays) - set(graph.inputs)):
-        raise ValueError(f"{label}: expected the inputs {list(graph.inputs)}, got {unknown} too")
+    if not set(arrays) <= set(graph.inputs):
+        raise ValueError(f"{label}: expected the inputs {list(graph.inputs)}, got {sorted(arrays)}")
     if missing := [name for name in names if name not in arrays]:
         raise ValueError(f"{label}: expected the inputs {names}, got none named {missing}")
     for name in names:

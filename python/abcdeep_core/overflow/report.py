@@ -94,6 +94,11 @@ class LayerReport:
         )
         return WidthCurve(widths, final, given - final, given, self.statistics.outputs)
 
+    def rate(self, width: int) -> float:
+        """Return the share of outputs that overflow `width` bits, 0 without outputs."""
+        seen = self.statistics
+        return int(seen.wider("given", width).sum()) / seen.outputs if seen.outputs else 0.0
+
     def first_overflow(self, width: int) -> FirstOverflow | None:
         """Return the first output, in the order of the samples, that overflows `width` bits."""
         bits = integer("width", width, 1)
@@ -289,18 +294,13 @@ class OverflowReport:
         width : int, optional
             Of the accumulator; by default the narrowest integer one of the report.
         """
-        if width is None:
-            bits = [b for a in self.settings.accumulators if (b := self.settings.bits(a))]
-            width = min(bits, default=16)
-        width = integer("width", width, 1)
-        return max(
-            (
-                int(one.statistics.wider("given", width).sum()) / one.statistics.outputs
-                for one in self.layers
-                if one.statistics.outputs
-            ),
-            default=0.0,
-        )
+        chosen = self.narrowest() if width is None else integer("width", width, 1)
+        return max((one.rate(chosen) for one in self.layers), default=0.0)
+
+    def narrowest(self) -> int:
+        """Return the bits of the narrowest integer accumulator of the report, 16 without one."""
+        bits = [b for a in self.settings.accumulators if (b := self.settings.bits(a))]
+        return min(bits, default=16)
 
     def table(self) -> str:
         """Return a compact table, worst layers first."""

@@ -21,7 +21,7 @@ from . import checkpoint as checkpoints
 from .examine import Examination, examine
 from .layer import OverflowLayer
 from .report import LayerReport, OverflowReport
-from .settings import DEFAULT_ACCUMULATORS, DEFAULT_WIDTHS, Settings
+from .settings import DEFAULT_WIDTHS, Settings
 from .source import ArraySource, Source
 from .statistics import LayerStatistics
 
@@ -38,7 +38,7 @@ def overflow_report(
     layers: Source | OverflowLayer | Sequence[OverflowLayer],
     inputs: Mapping[str, npt.ArrayLike] | npt.ArrayLike | None = None,
     *,
-    accumulators: Sequence[str | Datapath] | str | Datapath = DEFAULT_ACCUMULATORS,
+    accumulators: Sequence[str | Datapath] | str | Datapath | None = None,
     widths: Sequence[int] = DEFAULT_WIDTHS,
     group: SupportsIndex = 1,
     tile: SupportsIndex = 0,
@@ -63,9 +63,10 @@ def overflow_report(
     inputs : mapping of str to array_like, or array_like
         Integer inputs of the layers by name, with the samples first: (samples, ..., K), or
         (samples, C, H, W) of a convolution. An array stands for the input of a single layer.
-    accumulators : sequence of str or Datapath
+    accumulators : sequence of str or Datapath, optional
         Emulated bit by bit for their errors, for example ``["int16:saturate", "m7e4"]`` (see
-        `get_accumulator`). Float accumulators see operands times their scales.
+        `get_accumulator`); by default 16 bits that wrap and 16 that saturate. Float accumulators
+        see operands times their scales.
     widths : pair of int
         Narrowest and widest accumulator of the curves, 2 to 64. One pass counts all of them.
     group : int
@@ -78,7 +79,7 @@ def overflow_report(
         An order of `Datapath`, or ``"greedy"``: then the curves are those of the greedy order; the
         errors of `accumulators` stay those of the natural one.
     signed : bool
-        Accumulators of the curves: two's complement, or unsigned.
+        Accumulators of the curves, and those by default: two's complement, or unsigned.
     title : str
         Of the report; by default the source's.
     batch : int, optional

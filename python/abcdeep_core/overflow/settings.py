@@ -14,6 +14,7 @@ from ..datapath import Datapath
 
 WIDEST = 64
 DEFAULT_ACCUMULATORS = ("int16:wrap", "int16:saturate")
+DEFAULT_UNSIGNED = ("uint16:wrap", "uint16:saturate")
 DEFAULT_WIDTHS = (8, 32)
 
 
@@ -39,7 +40,7 @@ class Settings:
     @classmethod
     def of(
         cls,
-        accumulators: Sequence[str | Datapath] | str | Datapath,
+        accumulators: Sequence[str | Datapath] | str | Datapath | None,
         widths: Sequence[int],
         *,
         group: int = 1,
@@ -49,6 +50,8 @@ class Settings:
         signed: bool = True,
     ) -> Settings:
         """Return settings; integer accumulators given as text take on group, tile and order."""
+        if accumulators is None:
+            accumulators = DEFAULT_ACCUMULATORS if signed else DEFAULT_UNSIGNED
         request = WidthRequest(
             order=order, group=group, chunk=tile, merge=tile_merge, signed=signed
         )

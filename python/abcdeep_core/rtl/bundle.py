@@ -98,8 +98,8 @@ def write_bundle(
     c : array_like of int, optional
         Start value of each dot product; broadcasts to (D,).
     x_type, w_type : str, optional
-        Types of the operands, ``"s2"``..``"s16"`` or ``"u2"``..``"u16"``; by default those of the
-        arrays' dtypes.
+        Types of the operands, ``"s2"`` to ``"s16"`` or ``"u2"`` to ``"u16"``; by default those of
+        the arrays' dtypes.
     lanes : int, optional
         Operands in a memory word: a multiple of the datapath's group, and the group by default.
     msb_first : bool
