@@ -191,33 +191,56 @@ class WidthTile {
         for (std::int64_t k = begin; k < end;) {
             const std::int64_t chunk_end = std::min(terms_, (k / chunk_ + 1) * chunk_);
             const std::int64_t stop = std::min(end, chunk_end);
-            if (group_ == 1 && !counted) {
-                for (; k < stop; ++k, a += rows, b += columns) {
-                    add(a, b, s);
-                    note(s);
+            while (k < stop) {
+                const std::int64_t whole = (stop - k) / group_;
+                if (!counted && whole > 0 && k + group_ == group_end(k)) {
+                    const std::int64_t count = whole * group_;
+                    const auto steps = group_ == 1   ? &WidthTile::whole_steps<1>
+                                       : group_ == 2 ? &WidthTile::whole_steps<2>
+                                                     : &WidthTile::whole_steps<0>;
+                    (this->*steps)(a, b, s, whole);
+                    k += count, a += count * rows, b += count * columns;
+                    continue;
                 }
-            } else {
-                while (k < stop) {
-                    if (!counted && k + group_ == group_end(k)) {
-                        for (; k + group_ <= stop; k += group_) {
-                            for (std::int64_t i = 0; i < group_; ++i, a += rows, b += columns)
-                                add(a, b, s);
-                            note(s);
-                        }
-                        if (k == stop) break;
-                    }
-                    const std::int64_t step_end = std::min(group_end(k), chunk_end);
-                    const std::int64_t here = std::min(step_end, stop);
-                    for (; k < here; ++k, a += rows, b += columns) add(a, b, s);
-                    if (k < step_end) break;
-                    note(s);
-                    if (counted) count(s, range, valid);
-                }
+                const std::int64_t step_end = std::min(group_end(k), chunk_end);
+                const std::int64_t here = std::min(step_end, stop);
+                for (; k < here; ++k, a += rows, b += columns) add(a, b, s);
+                if (k < step_end) break;
+                note(s);
+                if (counted) count(s, range, valid);
             }
             if (k == chunk_end) merge(s);
         }
         for (int i = 0; i < rows; ++i)
             for (int j = 0; j < vectors; ++j) states[i * vectors + j] = s[i][j];
+    }
+
+    // The loop that takes the time: its sums are in registers. Those of chunks stay in s.
+    template <int group>  // 0: that of the job
+    [[gnu::noinline]] void whole_steps(const E* a, const E* b, State (&s)[rows][vectors],
+                                       std::int64_t count) const {
+        State t[rows][vectors];
+        copy(s, t);
+        for (std::int64_t i = 0; i < count; ++i) {
+            for (std::int64_t k = 0; k < (group > 0 ? group : group_); ++k, a += rows, b += columns)
+                add(a, b, t);
+            note(t);
+        }
+        copy(t, s);
+    }
+    // Vector by vector: a whole struct goes by way of memory.
+    [[gnu::always_inline]] static void copy(const State (&from)[rows][vectors],
+                                            State (&to)[rows][vectors]) {
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 8
+            for (int j = 0; j < vectors; ++j) {
+                const State& x = from[i][j];
+                State& y = to[i][j];
+                y.chunk = x.chunk, y.smallest = x.smallest, y.largest = x.largest;
+                if constexpr (every_order)
+                    y.positive = x.positive, y.top = x.top, y.bottom = x.bottom;
+            }
     }
 
     [[gnu::always_inline]] static void add(const E* a, const E* b, State (&s)[rows][vectors]) {
