@@ -291,8 +291,12 @@ class WidthTile {
             put(given_width, s.smallest[lane], s.largest[lane]);
             put(final_width, std::min(sum, E(0)), std::max(sum, E(0)));
             if constexpr (!every_order) continue;
-            put(any_order_width, std::min(low, E(start + negative)),
-                std::max(high, E(start + positive)));
+            E lowest = E(start + negative), highest = E(start + positive);
+            if (chunk_ < terms_) {  // later chunks start from zero
+                lowest = std::min(lowest, negative);
+                highest = std::max(highest, positive);
+            }
+            put(any_order_width, std::min(low, lowest), std::max(high, highest));
             // A negative term is added to a sum of at least 1, a positive one to at most 0.
             put(greedy_width, std::min(std::min(low, sum), E(s.bottom[lane] + 1)),
                 std::max(std::max(high, sum), s.top[lane]));

@@ -41,7 +41,10 @@ def expected(x, w, c, order, group, chunk, merge, signed):
             total = start + sum(terms)
             out["given"][m, n] = bits(min(partial), max(partial))
             out["final"][m, n] = bits(min(total, 0), max(total, 0))
-            out["any_order"][m, n] = bits(min(0, start + down), max(0, start + up))
+            # sums of later chunks start from zero
+            starts = {0, start} if 0 < chunk < len(terms) else {start}
+            lowest, highest = min(starts) + down, max(starts) + up
+            out["any_order"][m, n] = bits(min(0, start, lowest), max(0, start, highest))
             out["greedy"][m, n] = bits(min(0, start, total, bottom + 1), max(0, start, total, top))
     return out, smallest, largest
 
@@ -96,6 +99,12 @@ def test_long_sums_cross_panels(isa):
     ):
         x, w = operands(rng, np.int8, np.int8, 3, terms, 5)
         check(x, w, group=group, chunk=chunk)
+
+
+def test_later_chunks_start_from_zero(isa):
+    x, w = np.int16([[0, -129]]), np.int8([[0], [1]])
+    widths = ab.accumulator_widths(x, w, c=[[127]], chunk=1)
+    assert int(widths.any_order[0, 0]) == int(widths.given[0, 0]) == 9
 
 
 def test_greedy_order_is_run(isa):

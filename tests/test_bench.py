@@ -66,7 +66,7 @@ def test_the_selection_is_restored(bench):
         (
             ["matmull"],
             "bench: expected some of matmul, quantize, random, luq, uniform, blocks, hadamard, nm, "
-            "transposable, pack_24, got matmull",
+            "transposable, pack_24, overflow, got matmull",
         ),
         (["--isa", "avx9"], "--isa: expected some of base"),
         (["--size", "0"], "expected a positive integer, got 0"),

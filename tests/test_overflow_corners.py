@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import abcdeep_core as ab
+import overflow_cases as cases
 from abcdeep_core import _accumulator_widths
 from abcdeep_core.cli import main
 
@@ -166,10 +167,31 @@ def test_missing_folders_are_seen_before_the_work(tmp_path, capsys, option):
     file = str(tmp_path / "none" / "file")
     # the model is missing too: it is not looked for
     assert main(["overflow", "none.npz", "--data", "none.npz", option, file]) == 1
-    line = f"abcdeep overflow: {file}: its folder does not exist\n"
+    line = f"abcdeep overflow: {file}: there is no such folder\n"
     assert capsys.readouterr().err == line
 
 
 def test_wrong_settings_are_seen_before_the_work(capsys):
-    assert main(["overflow", "none.npz", "--data", "none.npz", "--acc", "int"]) == 1
+    with pytest.raises(SystemExit) as stopped:
+        main(["overflow", "none.npz", "--data", "none.npz", "--acc", "int"])
+    assert stopped.value.code == 2
     assert "got 'int'" in capsys.readouterr().err
+
+
+def test_stochastic_accumulators_are_refused():
+    with pytest.raises(ValueError, match="must not round stochastically, got 'm7e4:sr'"):
+        ab.overflow_report(cases.linear(), cases.inputs()["fc"], accumulators="m7e4:sr")
+
+
+def test_bounds_of_tiles_hold_sums_that_start_from_zero():
+    layer = ab.OverflowLayer(
+        name="fc", weight=np.full((4, 1), -100, np.int8), input_range="u8", bias=[60000]
+    )
+    x = np.full((2, 4), 255, np.uint8)
+    for tile in (0, 2):
+        report = ab.overflow_report(layer, x, tile=tile)
+        assert report["fc"].data_widths["given"] <= report["fc"].bounds["sign_split"]
+        assert report["fc"].data_widths["any_order"] <= report["fc"].bounds["sign_split"]
+    # -102000 without the bias, -42000 with it
+    assert report["fc"].bounds["sign_split"] == 18
+    assert ab.overflow_report(layer, x)["fc"].bounds["sign_split"] == 17

@@ -185,6 +185,21 @@ class AccumulatorBounds:
         widths = ", ".join(f"{method} {width}" for method, width in self.widths.items())
         return f"{self.terms} terms of {types}, {self.channels} channels, bits: {widths}"
 
+    def union(self, other: AccumulatorBounds) -> AccumulatorBounds:
+        """Return bounds that hold what either of two of the same size holds."""
+
+        def both(method: str) -> SumRange:
+            a, b = self.of(method), other.of(method)
+            return SumRange(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+
+        return dataclasses.replace(
+            self,
+            data_type=both("data_type"),
+            l1=both("l1"),
+            sign_split=both("sign_split"),
+            input_ranges=both("input_ranges"),
+        )
+
     @staticmethod
     def concatenate(parts: Sequence[AccumulatorBounds]) -> AccumulatorBounds:
         """Return the bounds of groups of channels side by side, as of a grouped convolution.

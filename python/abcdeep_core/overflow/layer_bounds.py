@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +13,10 @@ from .layer import OverflowLayer
 
 
 def layer_bounds(
-    layer: OverflowLayer, input_ranges: tuple[Array, Array] | None = None
+    layer: OverflowLayer,
+    input_ranges: tuple[Array, Array] | None = None,
+    *,
+    tiled: bool = False,
 ) -> AccumulatorBounds:
     """Return the bounds of all channels of a layer, from its ranges, weights and bias.
 
@@ -21,6 +26,8 @@ def layer_bounds(
     input_ranges : pair of ndarray of int, shape (groups, K), optional
         Lowest and highest value of each of the K operands of each group, for the bound of that
         name. Without them it is that of ``sign_split``.
+    tiled : bool
+        Whether sums are cut into tiles: those after the first start from zero, not from the bias.
 
     Returns
     -------
@@ -32,6 +39,9 @@ def layer_bounds(
     TypeError, ValueError
         As `accumulator_bounds`.
     """
+    if tiled and layer.bias is not None:
+        plain = layer_bounds(dataclasses.replace(layer, bias=None), input_ranges)
+        return layer_bounds(layer, input_ranges).union(plain)
     size = layer.channels // layer.groups
     parts = [
         accumulator_bounds(

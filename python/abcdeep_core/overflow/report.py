@@ -69,9 +69,9 @@ class LayerReport:
     def proven(self) -> AccumulatorBounds:
         """Widths that need no data; ``input_ranges`` is that of the inputs that were seen."""
         seen = self.statistics
-        if not seen.dots:
-            return layer_bounds(self.layer)
-        return layer_bounds(self.layer, (seen.input_lowest, seen.input_highest))
+        observed = (seen.input_lowest, seen.input_highest) if seen.dots else None
+        tiled = 0 < int(self.settings.request.chunk) < self.layer.terms
+        return layer_bounds(self.layer, observed, tiled=tiled)
 
     @property
     def bounds(self) -> dict[str, int]:

@@ -30,7 +30,7 @@ Results = dict[str, LayerStatistics]
 
 DEFAULT_MEMORY = 1 << 30
 _COUNTED_SAMPLES = 64
-_MOST_PENDING = 8
+_MOST_PENDING = 32  # pieces in progress or waiting for an earlier one
 _SAVE_SECONDS = 10.0
 
 

@@ -10,7 +10,7 @@ from .._accumulator_widths import GREEDY, WidthRequest
 from .._fixed_format import FixedFormat
 from .._format_base import integer
 from ..accumulators import get_accumulator
-from ..datapath import Datapath
+from ..datapath import Datapath, Quantizer
 
 WIDEST = 64
 DEFAULT_ACCUMULATORS = ("int16:wrap", "int16:saturate")
@@ -58,6 +58,9 @@ class Settings:
         given = [accumulators] if isinstance(accumulators, str | Datapath) else list(accumulators)
         found = [_with_steps(one, request) for one in given]
         names = [_name(one, datapath) for one, datapath in zip(given, found, strict=True)]
+        for name, datapath in zip(names, found, strict=True):
+            if _is_stochastic(datapath):
+                raise ValueError(f"accumulators must not round stochastically, got {name!r}")
         if len(set(names)) != len(names):
             raise ValueError(f"accumulators must differ in their names, got {names}")
         try:
@@ -96,6 +99,11 @@ class Settings:
             "order": order if isinstance(order, str) else list(order),
             "signed": self.request.signed,
         }
+
+
+def _is_stochastic(datapath: Datapath) -> bool:
+    quantizers = (datapath.product, datapath.accumulator, datapath.merge, datapath.output)
+    return any(isinstance(q, Quantizer) and q.rounding == "stochastic" for q in quantizers)
 
 
 def _with_steps(given: str | Datapath, request: WidthRequest) -> Datapath:
