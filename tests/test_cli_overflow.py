@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import abcdeep_core as ab
 import overflow_cases as cases
+from abcdeep_core import _cli_overflow, overflow
 from abcdeep_core.cli import main
 
 
@@ -211,3 +213,26 @@ def test_the_digits_network(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "12 Linear" in done.stdout
     assert (tmp_path / "abcdeep_report_overflow.html").exists()
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_takes_long_is_said_on_stderr(files, capsys, monkeypatch, quiet):
+    examined = overflow.overflow_report
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.3)
+        return examined(*arguments, **options)
+
+    monkeypatch.setattr(_cli_overflow, "_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(overflow, "overflow_report", slow)
+    assert run("model.npz", "--data", "data.npz", *(["--quiet"] if quiet else [])) == 0
+    said = capsys.readouterr()
+    samples = len(cases.inputs()["fc"])
+    line = f"abcdeep overflow: running {samples} samples through 2 layers"
+    assert (line in said.err.splitlines()) == (not quiet)
+    assert "running" not in said.out
+
+
+def test_what_is_quick_is_not_said(files, capsys):
+    assert run("model.npz", "--data", "data.npz", "--quiet") == 0
+    assert capsys.readouterr().err == ""

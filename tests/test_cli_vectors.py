@@ -47,7 +47,7 @@ def test_random_operands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (x.min(), x.max(), w.min(), w.max()) == (0, 15, -4, 3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("30 dot products of 9 terms, 11 files")
-    assert lines[1] == "accumulator: 2 products u4 * s3 a step into int6, wrap"
+    assert lines[1] == "accumulator: 2 products u4 x s3 a step into int6, wrap"
     first = manifest["first_overflow"]
     assert lines[2] == (
         f"overflow: {manifest['overflowed']} dot products, the first is {first['dot']} at step "
@@ -149,6 +149,10 @@ def test_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--group", "0"], "argument --group: expected a positive integer, got '0'"),
         (["--seed", "-1"], "argument --seed: expected 0 to 2^64 - 1, got -1"),
         (["--run", "ghdl"], "argument --run: expected --vhdl too for ghdl"),
+        (["--name", "module"], "argument --name: name must be a free Verilog identifier"),
+        (["--name", "A-b"], "argument --name: name must be a free Verilog identifier"),
+        (["--lanes", "6", "--group", "4"], "--lanes: expected a multiple of the group, 4, got 6"),
+        (["--lanes", "3", "--acc", "int16:wrap:g2"], "--lanes: expected a multiple of the group"),
         (["--run", "spice"], "argument --run: invalid choice: 'spice'"),
     ],
 )
@@ -215,7 +219,7 @@ def test_rows_of_a_report(tmp_path: Path, report: Path, capsys: pytest.CaptureFi
         "sample": 4, "coordinate": [0, 2], "channel": 2, "k": 1,
     }  # fmt: skip
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "overflow: 1 dot products, the first is 0 at step 1 (the report says 1)"
+        "overflow: 1 dot product, the first is 0 at step 1 (the report says 1)"
     )
     manifest = vectors(tmp_path, "--report", report, "--row", "fc1:11")
     assert ab.Datapath.from_dict(manifest["datapath"]) == ab.integer_accumulator(11)
@@ -266,7 +270,7 @@ def test_a_report_counts_merges_as_steps(
     # two cycles a tile and, unless it is exact, a merge; the third tile overflows at once
     vectors(tmp_path, "--report", changed(report, change), "--row", "fc1:12")
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line == "overflow: 1 dot products, the first is 0 at step 4 (the report says 4)"
+    assert line == "overflow: 1 dot product, the first is 0 at step 4 (the report says 4)"
 
 
 @needs_icarus
@@ -363,3 +367,16 @@ def test_damaged_reports(tmp_path: Path, report: Path, capsys: pytest.CaptureFix
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").write_text("a file")
     assert "File exists" in refused(capsys, tmp_path, "--random", "2")
+
+
+def test_one_is_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vectors(tmp_path, "--random", "1", "--k", "1")
+    lines = capsys.readouterr().out.splitlines()
+    assert ": 1 dot product of 1 term, " in lines[0]
+    assert lines[1].startswith("accumulator: one product s8 x s8 a step into int16, ")
+
+
+def test_a_text_is_no_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.npy").write_text("not an array")
+    error = refused(capsys, tmp_path, "--x", tmp_path / "x.npy", "--w", tmp_path / "x.npy")
+    assert "expected arrays of numbers, as .npy or .npz files hold them" in error

@@ -140,7 +140,7 @@ def test_files_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixtur
     for file, message in (
         (tmp_path / "none.npy", "No such file"),
         (floats, "expected a matrix of integers, got none (- shape (4, 4), dtype float64)"),
-        (text, ""),
+        (text, "expected arrays of numbers, as .npy or .npz files hold them"),
         (outside, "array -: w must be within w_range, -8 to 7, got 100 at [0, 0]"),
     ):
         assert main(["width", "--weights", str(file), "--x", "u8", "--w", "s4"]) == 1

@@ -115,7 +115,7 @@ def test_float_sums_beyond_float32():
 def test_a_step_of_a_group_is_no_single_product():
     layer = linear(np.full((4, 1), 127, np.int8))
     found = ab.overflow_report(layer, np.full((1, 4), 200, np.uint8), group=4)
-    text = "sample 0, output (0), step 0 of 4: 0 -> 101600 needs more than 16 bits"
+    text = "sample 0, output (0), k=0: 0 -> 101600 needs more than 16 bits"
     assert str(found.first_overflow("fc", 16)) == text
 
 

@@ -196,7 +196,7 @@ def test_every_layer_has_a_row_and_a_section(name: str) -> None:
     made = REPORTS[name]()
     reader = Reader(rendered(name))
     sections = [text for text in reader.ids if re.fullmatch(r"layer-\d+", text)]
-    assert sections == [f"layer-{place + 1}" for place in range(len(made["layers"]))]
+    assert sections == [f"layer-{place + 1}" for place, _ in worst_first(made)]
     assert len(reader.layers()) == len(made["layers"])
 
 
@@ -308,19 +308,24 @@ def test_safe_widths_of_an_unsigned_report_say_that_they_are_signed() -> None:
 def test_first_overflow_is_a_sentence() -> None:
     made = report([layer("a", channels=6)])
     assert (
-        f"sample 17, output (3, 5), step 288 of 576: 32760 + 12 {TIMES} 7 = 32844 &gt; 32767"
+        f"sample 17, output (3, 5), k=288 of 0 to 575: 32760 + 12 {TIMES} 7 = 32844 &gt; 32767"
         in page.render(made)
     )
     event = made["layers"][0]["first_overflow"]["16"]
     event |= {"weight": -7, "before": -32760, "value": -32844, "term": 11}
     assert (
-        f"step 288 of 576, operand 11: -32760 + 12 {TIMES} (-7) = -32844 &lt; -32768"
+        f"k=288 of 0 to 575, operand 11: -32760 + 12 {TIMES} (-7) = -32844 &lt; -32768"
         in page.render(made)
     )
+    event["input"] = -12
+    assert f": -32760 + (-12) {TIMES} (-7) = " not in page.render(made)
+    event |= {"weight": 7}
+    assert f": -32760 + (-12) {TIMES} 7 = -32844 &lt; -32768" in page.render(made)
+    event |= {"input": 12, "weight": -7}
     made["settings"]["group"] = 4
     event |= {"value": -40000, "k": 72}
     assert (
-        "step 72 of 144, operand 11: -32760 becomes -40000 &lt; -32768,"
+        "k=72 of 0 to 143, operand 11: -32760 becomes -40000 &lt; -32768,"
         f" last product 12 {TIMES} (-7)" in page.render(made)
     )
 
@@ -332,7 +337,7 @@ def test_first_overflow_in_a_bias_and_between_tiles() -> None:
     assert "sample 17, output (3, 5): the bias is 40000 &gt; 32767" in page.render(made)
     made["settings"]["tile"] = 16
     event |= {"k": 33, "before": 30000}
-    assert "step 33: 30000 becomes 40000 &gt; 32767 as a tile is added" in page.render(made)
+    assert "k=33: 30000 becomes 40000 &gt; 32767 as a tile is added" in page.render(made)
 
 
 def test_an_accumulator_with_a_name_of_its_own_counts_by_its_width() -> None:
@@ -438,3 +443,34 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.import_module", refuse)
     with pytest.raises(ImportError, match=r"jinja2; expected the extra \[report\]: pip install"):
         page.render(model())
+
+
+def test_neighbours_follow_the_table() -> None:
+    made = report([layer("a", given=12), layer("b", given=20), layer("c", given=14)])
+    text = page.render(made)
+    links = re.findall(r'<a href="#(layer-\d)">(previous|next)</a>', text)
+    assert links == [
+        *(("layer-3", "next"), ("layer-2", "previous")),
+        *(("layer-1", "next"), ("layer-3", "previous")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("order", "word"), [("natural", "given"), ("greedy", "best"), ("pair4", "pair4")]
+)
+def test_orders_have_the_words_of_the_command(order: str, word: str) -> None:
+    made = report([layer("a")])
+    made["settings"]["order"] = order
+    assert f"<dt>order</dt><dd>{word}</dd>" in page.render(made)
+
+
+def test_commands_say_where_their_file_comes_from() -> None:
+    sentence = "report.json is what the option --json report.json of abcdeep overflow writes."
+    assert page.render(report([layer("a")])).count(sentence) == 1
+    assert sentence not in page.render(report([layer("a", given=9)]))
+
+
+def test_limits_act_where_an_accumulator_wraps_too() -> None:
+    text = rendered("model")
+    assert '<th scope="col" class="text">limits act at</th>' in text
+    assert "saturates at" not in text

@@ -34,7 +34,7 @@ def test_a_line_a_layer_and_the_verdict(name: str) -> None:
     assert max(map(len, lines)) <= COLUMNS
     assert all(line == line.rstrip() for line in lines)
     hidden = sum("accumulators." in line for line in lines)
-    extra = hidden + bool(made.get("skipped"))
+    extra = hidden + len(made["skipped"])
     assert len(lines) == (len(made["layers"]) + 4 + extra if made["layers"] else 1 + extra)
     if made["layers"]:
         names = {one["saturates_at"] for one in made["layers"][0]["accumulators"]}
@@ -87,3 +87,13 @@ def test_shorten() -> None:
 def test_other_things_are_refused() -> None:
     with pytest.raises(TypeError, match="report: expected the dictionary"):
         table_text(None)  # type: ignore[arg-type]
+
+
+def test_three_nodes_that_were_not_analysed_have_a_reason() -> None:
+    skipped = [{"name": f"/Resize_{n}", "reason": "no dot product" * 9} for n in range(5)]
+    lines = table_text(report([layer("a")], skipped=skipped)).splitlines()
+    assert max(map(len, lines)) == COLUMNS
+    said = [line for line in lines if line.startswith("Not analysed: ")]
+    assert [line.split(": ")[1] for line in said[:3]] == ["/Resize_0", "/Resize_1", "/Resize_2"]
+    assert all(line.split(": ")[2].startswith("no dot product") for line in said[:3])
+    assert said[3:] == ["Not analysed: 2 more, which the report lists"]

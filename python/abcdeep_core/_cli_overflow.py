@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import re
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 DEMO_REPORT = "abcdeep_report_overflow.html"
 _WIDTHS = re.compile(r"(\d+):(\d+)")
+_SILENT_SECONDS = 2.0
 _ORDERS = {"given": "natural", "best": "greedy"}
 
 
@@ -70,7 +73,7 @@ def add_overflow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "share of a layer's outputs overflows the narrowest accumulator of --acc")  # fmt: skip
     add("--checkpoint", metavar="FILE", help="keep what is done, and go on from it")
     add("--threads", type=_at_least(1), metavar="N", help="of the kernels (all processors)")
-    add("--quiet", action="store_true", help="no progress")
+    add("--quiet", action="store_true", help="no progress, and no word on what takes long")
     parser.set_defaults(run=lambda args: _run(args, parser))
 
 
@@ -177,20 +180,47 @@ def _one_line(error: Exception, name: str) -> str:
 def _report(args: argparse.Namespace) -> OverflowReport:
     from .overflow import overflow_report
 
-    return overflow_report(
-        _source(args),
-        accumulators=args.acc,
-        widths=args.widths,
-        group=args.group,
-        tile=args.tile,
-        tile_merge=args.tile_merge,
-        order=_ORDERS.get(args.order, args.order),
-        signed=not args.unsigned,
-        title=args.title,
-        checkpoint=args.checkpoint,
-        progress=False if args.quiet else None,
-        threads=args.threads,
-    )
+    begins = "training the digits network" if args.model is None else f"reading {args.model}"
+    with _told(begins, not args.quiet):
+        source = _source(args)
+    samples, layers = source.samples, len(source.layers)
+    runs = f"running {_count(samples, 'sample')} through {_count(layers, 'layer')}"
+    with _told(runs, not args.quiet and not sys.stderr.isatty()):
+        return overflow_report(
+            source,
+            accumulators=args.acc,
+            widths=args.widths,
+            group=args.group,
+            tile=args.tile,
+            tile_merge=args.tile_merge,
+            order=_ORDERS.get(args.order, args.order),
+            signed=not args.unsigned,
+            title=args.title,
+            checkpoint=args.checkpoint,
+            progress=False if args.quiet else None,
+            threads=args.threads,
+        )
+
+
+@contextlib.contextmanager
+def _told(what: str, wanted: bool) -> Iterator[None]:
+    """Say on stderr what is being done where it takes more than two seconds."""
+
+    def tell() -> None:
+        print(f"abcdeep overflow: {printable(what)}", file=sys.stderr, flush=True)
+
+    timer = threading.Timer(_SILENT_SECONDS, tell)
+    timer.daemon = True
+    if wanted:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _source(args: argparse.Namespace) -> Source:

@@ -69,7 +69,7 @@ def add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--msb-first", action="store_true", help="lane 0 in the most significant bits of a word")
     add("--vhdl", action="store_true", help="also write the unit and its bench in VHDL-2008")
     add("--no-cocotb", action="store_true", help="without the test for cocotb")
-    add("--name", default="mac", help="of the module (mac)")
+    add("--name", type=_module_name, default="mac", help="of the module (mac)")
     add(
         "--run",
         dest="simulator",
@@ -101,6 +101,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _module_name(text: str) -> str:
+    from .rtl.bundle import check_name
+
+    try:
+        return check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _place(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+),(\d+)", text)
     if not match:
@@ -121,6 +130,11 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     _check(args, parser)
     try:
         dots = _dots(args)
+        if args.lanes is not None and args.lanes % dots.datapath.group:
+            parser.error(
+                f"argument --lanes: expected a multiple of the group, {dots.datapath.group}, "
+                f"got {args.lanes}"
+            )
         bundle = _write(args, dots)
         _print(bundle, dots)
         return 0 if args.simulator is None else _simulate(args.simulator, bundle)
@@ -189,9 +203,11 @@ def _at_random(args: argparse.Namespace) -> Dots:
 def _read_array(path: str) -> Array:
     import numpy as np
 
+    from ._array_files import load
+
     try:
         with open(path, "rb") as file:  # np.load leaves a file open that it cannot read
-            loaded = np.load(file, allow_pickle=False)
+            loaded = load(file)
     except OSError as error:
         raise FileError(path, error.strerror or error) from None
     except (ValueError, EOFError) as error:
@@ -233,8 +249,8 @@ def _write(args: argparse.Namespace, dots: Dots) -> Bundle:
 def _print(bundle: Bundle, dots: Dots) -> None:
     manifest = bundle.manifest
     print(
-        f"{bundle.folder}: {manifest['dots']} dot products of {manifest['terms']} terms, "
-        f"{len(bundle.files)} files"
+        f"{bundle.folder}: {_dot_products(manifest['dots'])} of {manifest['terms']} "
+        f"{'term' if manifest['terms'] == 1 else 'terms'}, {len(bundle.files)} files"
     )
     print(f"accumulator: {_describe(bundle)}")
     first = manifest["first_overflow"]
@@ -246,9 +262,13 @@ def _print(bundle: Bundle, dots: Dots) -> None:
     if step is not None and step < 0:
         report = " (the report says: the bias, before the first step)"
     print(
-        f"overflow: {manifest['overflowed']} dot products, the first is {first['dot']} at step "
+        f"overflow: {_dot_products(manifest['overflowed'])}, the first is {first['dot']} at step "
         f"{first['step']}{report}"
     )
+
+
+def _dot_products(count: int) -> str:
+    return f"{count} dot product{'' if count == 1 else 's'}"
 
 
 def _cycle(manifest: dict[str, Any], step: int | None) -> int | None:

@@ -22,8 +22,9 @@ _RANGE = re.compile(r"(-?\d+)(?::|\.\.)(-?\d+)")
 _WORST = 3  # channels that a line names
 _ANY_ORDER = "every order of any operands of these types"
 _SOUND = (
-    "sound for every order of all inputs of the type: data type for any weights of theirs, "
-    "l1 for any\nof the same norms, sign split for exactly these"
+    "sound for every order of the terms and every input of the input type: data type for all "
+    "weights of\nthe weight type, l1 for all weights whose channels have the same l1 norms, "
+    "sign split for these weights only"
 )
 
 

@@ -350,7 +350,7 @@ def ruler(low: int, high: int, widths: Mapping[str, int | None], limit: int | No
     limit : int, optional
         Width of the accumulator.
     """
-    size = 132.0
+    size = 112.0
 
     def across(bits: int) -> float:
         return 4 + (size - 8) * (bits - low) / max(high - low, 1)

@@ -19,6 +19,7 @@ from ._summary import (
     data_width,
     decibels,
     drawable,
+    factor,
     integer_widths,
     number,
     overflowed,
@@ -186,21 +187,17 @@ def _first(report: Data, layer: Data, event: Data, width: int, signed: bool) -> 
     side = f" > {high}" if value > high else f" < {low}" if value < low else ""
     if event["k"] < 0:
         return f"{where}: the bias is {value}{side}"
-    where += f", step {event['k']}"
+    where += f", k={event['k']}"
     if not settings.get("tile"):
-        where += f" of {-(-layer['terms'] // (settings.get('group') or 1))}"
+        where += f" of 0 to {-(-layer['terms'] // (settings.get('group') or 1)) - 1}"
     if event["term"] < 0:
         return f"{where}: {before} becomes {value}{side} as a tile is added"
     if event["term"] != event["k"]:
         where += f", operand {event['term']}"
-    product = f"{x} {TIMES} {_factor(w)}"
+    product = f"{factor(x)} {TIMES} {factor(w)}"
     if before + x * w == value:
         return f"{where}: {before} + {product} = {value}{side}"
     return f"{where}: {before} becomes {value}{side}, last product {product}"
-
-
-def _factor(weight: int) -> str:
-    return f"({weight})" if weight < 0 else str(weight)
 
 
 def _commands(layer: Data, widths: Mapping[int, str]) -> list[str]:
@@ -303,7 +300,7 @@ def _accumulators(layer: Data) -> Table | None:
             ]
         )
     heads = (
-        *("accumulator", "saturates at", "wrong", "rate"),
+        *("accumulator", "limits act at", "wrong", "rate"),
         *("persistent", "transient", "largest error", "SQNR, dB"),
     )
     return Table("Accumulators", heads, rows, texts=2) if rows else None

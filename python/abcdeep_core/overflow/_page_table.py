@@ -322,10 +322,21 @@ def terms() -> list[tuple[str, str]]:
             " errors, in dB. Twice the error costs 6 dB.",
         ),
         (
-            "saturates at",
-            "Where an accumulator clamps: at each product, step, group of products, tile of the"
-            " reduction, or only at the end.",
+            "limits act at",
+            "Where an accumulator wraps or clamps: at each product, step, group of"
+            " products, tile of the reduction, or only at the end.",
         ),
         *((f"fits {title}", meaning) for title, meaning in FITS.values()),
+        (
+            "order",
+            "given: the terms as the model has them (natural in Python and JSON); best: each dot"
+            " product in its greedy order (greedy).",
+        ),
+        (
+            "k",
+            "The step of a dot product, from 0 on: k=2 is the third. A step adds a product, or a"
+            " group of them; a merge of tiles in the same accumulator is a step too; k=-1 is the"
+            " bias.",
+        ),
         ("counting", "Samples, coordinates, channels and steps count from 0."),
     ]

@@ -14,6 +14,7 @@ Data: TypeAlias = Mapping[str, Any]
 
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+ORDERS = {"natural": "given", "greedy": "best"}  # the words of the command
 WIDTHS_NAMED = 3  # integer accumulators in a sentence
 _INTEGER = re.compile(r"(u?int)(\d+)(?::|$)")
 
@@ -261,6 +262,11 @@ def decibels(layer: Data, name: str) -> str:
 def accumulator_range(width: int, signed: bool = True) -> tuple[int, int]:
     """Return the smallest and the largest value that an integer accumulator holds."""
     return (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
+
+
+def factor(value: int) -> str:
+    """Return a number as a factor or a term is written: a negative one in parentheses."""
+    return f"({value})" if value < 0 else str(value)
 
 
 def shorten(text: str, length: int) -> str:

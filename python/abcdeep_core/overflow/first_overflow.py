@@ -9,6 +9,7 @@ from typing import Any
 from .._accumulator_widths import WidthRequest
 from .._arrays import Array
 from .._greedy_order import greedy_order
+from ._summary import factor
 from .layer import OverflowLayer
 from .statistics import Place
 
@@ -62,13 +63,13 @@ class FirstOverflow:
         return data
 
     def __str__(self) -> str:
-        """Return a sentence."""
+        """Return a sentence; k is the step, from 0 on."""
         where = ", ".join(map(str, self.coordinate))
         what = f"{self.before} -> {self.value}"
         if self.term >= 0 and self.before + self.input * self.weight == self.value:
-            what = f"{self.before} + {self.input} x {self.weight} = {self.value}"
+            what = f"{self.before} + {factor(self.input)} x {factor(self.weight)} = {self.value}"
         return (
-            f"sample {self.sample}, output ({where}), step {self.step} of {len(self.inputs)}: "
+            f"sample {self.sample}, output ({where}), k={self.step}: "
             f"{what} needs more than {self.width} bits"
         )
 

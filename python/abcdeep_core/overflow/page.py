@@ -9,7 +9,7 @@ from pathlib import Path
 from ..report.page import require_extra
 from ._page_layer import section_of
 from ._page_table import columns_of, groups, rows_of, terms
-from ._summary import Data, check, clean, number, shorten, verdict
+from ._summary import ORDERS, Data, check, clean, number, shorten, verdict, worst_first
 
 _PARTS = ("page.html", "page_style.html", "page_script.html")
 
@@ -26,7 +26,7 @@ def render(report: Data) -> str:
     -------
     str
         A verdict, a table of the layers (worst first; a heading sorts, and so does an address that
-        ends in ``#sort=rate``), and a section a layer.
+        ends in ``#sort=rate``), and a section a layer in the same order.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def render(report: Data) -> str:
         groups=groups(columns),
         rows=rows_of(report, columns),
         terms=terms(),
-        sections=[section_of(report, place) for place in range(len(report["layers"]))],
+        sections=[section_of(report, place) for place, _ in worst_first(report)],
     )
     return "\n".join(filter(None, (line.strip() for line in text.splitlines()))) + "\n"
 
@@ -123,10 +123,15 @@ def _facts(report: Data) -> list[tuple[str, str]]:
     if widths := settings.get("widths"):
         facts.append(("widths", f"{widths[0]} to {widths[-1]} bits"))
     facts += [
-        (title, shorten(clean(settings[key]), 120))
+        (title, shorten(clean(_word(settings[key])), 120))
         for key, title in (("group", "terms a step"), ("tile", "terms a tile"), ("order", "order"))
         if settings.get(key)
     ]
     if "signed" in settings:
         facts.append(("sign", "signed" if settings["signed"] else "unsigned"))
     return [(name, text) for name, text in facts if text]
+
+
+def _word(setting: object) -> object:
+    """Return an order as the command calls it."""
+    return ORDERS.get(setting, setting) if isinstance(setting, str) else setting

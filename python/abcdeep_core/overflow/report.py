@@ -262,7 +262,7 @@ class OverflowReport:
     >>> layer = ab.OverflowLayer(name="fc", weight=np.full((4, 1), 127, np.int8), input_range="u8")
     >>> report = ab.overflow_report(layer, np.full((1, 4), 100, np.uint8))
     >>> print(report.first_overflow("fc", 16))
-    sample 0, output (0), step 2 of 4: 25400 + 100 x 127 = 38100 needs more than 16 bits
+    sample 0, output (0), k=2: 25400 + 100 x 127 = 38100 needs more than 16 bits
     """
 
     title: str

@@ -25,6 +25,8 @@ from ._summary import (
 
 COLUMNS = 100
 _NAME = 20  # characters that a name gets at least
+_SKIPPED = 3  # nodes that get a line of their own
+_SKIPPED_NAME = 40  # characters that their names get at most
 _GAP = "  "
 
 
@@ -55,7 +57,7 @@ def table_text(report: Data) -> str:
         the share of outputs that overflow the first integer accumulator and that each
         accumulator gets wrong, and the first overflow. Accumulators that find no room are
         counted in a line of their own. Then where the limits act (`Datapath.saturates_at`), and
-        nodes that were not looked at.
+        nodes that were not looked at, the first three with the reason.
 
     Raises
     ------
@@ -115,13 +117,15 @@ def _limits(report: Data) -> str:
 
 
 def _skipped(report: Data) -> list[str]:
-    """Return a line that names the nodes that were not looked at, if there are any."""
+    """Return lines on the nodes that were not looked at: the first few, why, and how many more."""
     skipped = report.get("skipped") or []
-    if not skipped:
-        return []
-    names = ", ".join(shorten(clean(one["name"]), _NAME) for one in skipped[:3])
-    more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-    return [shorten(f"Not analysed: {names}{more}; the report says why", COLUMNS)]
+    lines = []
+    for node in skipped[:_SKIPPED]:
+        head = f"Not analysed: {shorten(clean(node['name']), _SKIPPED_NAME)}: "
+        lines.append(head + shorten(clean(node["reason"]), COLUMNS - len(head)))
+    if more := len(skipped) - len(lines):
+        lines.append(f"Not analysed: {more} more, which the report lists")
+    return lines
 
 
 def _wrong(name: str, alone: bool) -> _Column:

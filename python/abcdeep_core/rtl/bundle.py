@@ -67,6 +67,34 @@ class Bundle:
     manifest: dict[str, Any]
 
 
+def check_name(name: str) -> str:
+    """Return the name of a module if files and languages leave it free.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    TypeError, ValueError
+        Otherwise.
+
+    Examples
+    --------
+    >>> from abcdeep_core.rtl.bundle import check_name
+    >>> check_name("dot4")
+    'dot4'
+    """
+    string("name", name)
+    if not re.fullmatch(r"[a-z]\w*", name) or _RESERVED.fullmatch(name):
+        raise ValueError(f"name must be a free Verilog identifier in lower case, got {name!r}")
+    return name
+
+
 def write_bundle(
     folder: str | os.PathLike[str],
     x: npt.ArrayLike,
@@ -149,9 +177,7 @@ def write_bundle(
     """
     from .. import __version__
 
-    string("name", name)
-    if not re.fullmatch(r"[a-z]\w*", name) or _RESERVED.fullmatch(name):
-        raise ValueError(f"name must be a free Verilog identifier in lower case, got {name!r}")
+    check_name(name)
     boolean("vhdl", vhdl)
     boolean("cocotb", cocotb)
     operands = Operands.of(x, w, datapath, c, x_type, w_type)

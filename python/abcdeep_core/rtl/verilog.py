@@ -170,8 +170,8 @@ def _chunked_update(unit: MacUnit) -> str:
 def describe(unit: MacUnit) -> str:
     """Return one line about a unit."""
     rule = unit.accumulator
-    each = "a product" if unit.group == 1 else f"{unit.group} products"
-    text = f"{each} {unit.x} * {unit.w} a step into {'' if rule.signed else 'u'}int{rule.bits}"
+    each = "one product" if unit.group == 1 else f"{unit.group} products"
+    text = f"{each} {unit.x} x {unit.w} a step into {'' if rule.signed else 'u'}int{rule.bits}"
     text += f", {rule_note(rule)}"
     if unit.chunk:
         merge = unit.merge
