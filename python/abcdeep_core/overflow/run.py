@@ -32,6 +32,7 @@ DEFAULT_MEMORY = 1 << 30
 _COUNTED_SAMPLES = 64
 _MOST_PENDING = 32  # pieces in progress or waiting for an earlier one
 _SAVE_SECONDS = 10.0
+_TERMS_OF_A_PIECE = 1 << 34  # some seconds: progress and checkpoints come that often
 
 
 def overflow_report(
@@ -217,20 +218,20 @@ def _batches(source: Source, memory: int, batch: int | None) -> list[Batch]:
     if not source.samples:
         return []
     one = {name: np.asarray(x) for name, x in source.inputs(0, 1).items()}
-    sizes = {name: 4 * x.nbytes for name, x in one.items()}
-    rows = {
-        layer.name: _row_bytes(layer, one[layer.name])
-        for layer in source.layers
-        if layer.name in one
+    loads = {
+        layer.name: _load(layer, one[layer.name]) for layer in source.layers if layer.name in one
     }
-    groups: list[tuple[str | None, int]]
-    groups = [(None, sum(sizes.values()) + max(rows.values(), default=0))]
+    groups: list[tuple[str | None, int, int]]
     if apart:
-        groups = [(layer.name, sizes[layer.name] + rows[layer.name]) for layer in source.layers]
+        groups = [(name, *load) for name, load in loads.items()]
+    else:
+        inputs = sum(4 * x.nbytes for x in one.values())
+        rows = max((size - 4 * one[name].nbytes for name, (size, _) in loads.items()), default=0)
+        groups = [(None, inputs + rows, sum(terms for _, terms in loads.values()))]
     batches: list[Batch] = []
-    for name, size in groups:
-        most = max(1, min(memory // 2 // max(size, 1), -(-source.samples // 4)))
-        step = batch or most
+    for name, size, terms in groups:
+        wanted = min(-(-source.samples // 4), max(8, _TERMS_OF_A_PIECE // max(terms, 1)))
+        step = batch or max(1, min(memory // 2 // max(size, 1), wanted))
         batches += [
             (name, start, min(start + step, source.samples))
             for start in range(0, source.samples, step)
@@ -238,12 +239,13 @@ def _batches(source: Source, memory: int, batch: int | None) -> list[Batch]:
     return batches
 
 
-def _row_bytes(layer: OverflowLayer, x: Array) -> int:
-    """Return the bytes of the operand rows of one group, where they are no view of the input."""
-    if layer.kind == "linear":
-        return 0
+def _load(layer: OverflowLayer, x: Array) -> tuple[int, int]:
+    """Return the bytes that one sample takes, and its number of products."""
     x = layer.check_input(x)
-    return math.prod(layer.position_shape(x.shape)) * layer.terms * x.itemsize
+    dots = math.prod(layer.position_shape(x.shape))
+    # the operand rows of a convolution's group are no view of the input
+    rows = dots * layer.terms * x.itemsize if layer.kind == "conv2d" else 0
+    return 4 * x.nbytes + rows, dots * layer.terms * layer.channels
 
 
 def work(
