@@ -374,6 +374,8 @@ def test_one_is_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     lines = capsys.readouterr().out.splitlines()
     assert ": 1 dot product of 1 term, " in lines[0]
     assert lines[1].startswith("accumulator: one product s8 x s8 a step into int16, ")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "\n1 dot product of 1 term; one product s8 x s8 a step " in text
 
 
 def test_a_text_is_no_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -443,34 +443,3 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.import_module", refuse)
     with pytest.raises(ImportError, match=r"jinja2; expected the extra \[report\]: pip install"):
         page.render(model())
-
-
-def test_neighbours_follow_the_table() -> None:
-    made = report([layer("a", given=12), layer("b", given=20), layer("c", given=14)])
-    text = page.render(made)
-    links = re.findall(r'<a href="#(layer-\d)">(previous|next)</a>', text)
-    assert links == [
-        *(("layer-3", "next"), ("layer-2", "previous")),
-        *(("layer-1", "next"), ("layer-3", "previous")),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("order", "word"), [("natural", "given"), ("greedy", "best"), ("pair4", "pair4")]
-)
-def test_orders_have_the_words_of_the_command(order: str, word: str) -> None:
-    made = report([layer("a")])
-    made["settings"]["order"] = order
-    assert f"<dt>order</dt><dd>{word}</dd>" in page.render(made)
-
-
-def test_commands_say_where_their_file_comes_from() -> None:
-    sentence = "report.json is what the option --json report.json of abcdeep overflow writes."
-    assert page.render(report([layer("a")])).count(sentence) == 1
-    assert sentence not in page.render(report([layer("a", given=9)]))
-
-
-def test_limits_act_where_an_accumulator_wraps_too() -> None:
-    text = rendered("model")
-    assert '<th scope="col" class="text">limits act at</th>' in text
-    assert "saturates at" not in text

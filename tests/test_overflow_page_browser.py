@@ -63,6 +63,18 @@ window.addEventListener("load", () => {
 });
 </script>"""
 
+# Says whether the table of layers has room in its window, and whether a line says that it has not.
+ROOM = """<script>
+window.addEventListener("load", () => {
+  const box = document.getElementById("layers").parentElement;
+  const kept = document.createElement("pre");
+  kept.id = "seen";
+  kept.textContent = JSON.stringify({ fits: box.scrollWidth <= box.clientWidth,
+    said: !document.getElementById("wider").hidden });
+  document.body.append(kept);
+});
+</script>"""
+
 # Shows the page in a frame as wide as a phone and measures it.
 PHONE = """<!DOCTYPE html><body style="margin:0"><iframe id="frame" srcdoc="{page}"
 style="border:0;width:390px;height:800px"></iframe><script>
@@ -101,12 +113,13 @@ def browse(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def seen_by(folder: Path, text: str, fragment: str = "") -> dict[str, Any]:
+def seen_by(folder: Path, text: str, fragment: str = "", *options: str) -> dict[str, Any]:
     """Open a page and return what its test script saw."""
     path = folder / "driven.html"
     path.write_text(text, encoding="utf-8")
     found = re.search(
-        r'<pre id="seen">(.*?)</pre>', browse(folder, "--dump-dom", path.as_uri() + fragment)
+        r'<pre id="seen">(.*?)</pre>',
+        browse(folder, *options, "--dump-dom", path.as_uri() + fragment),
     )
     assert found is not None
     seen: dict[str, Any] = json.loads(html.unescape(found[1]))
@@ -144,6 +157,17 @@ def test_sorting_and_filtering(tmp_path: Path) -> None:
     assert seen["worst"]["hash"] == ""
     assert re.fullmatch(r"8 bits: persistent [\d,]+ \(.*%\), transient .*", seen["hover"])
     assert seen["focusable"] == page.render(made).count("data-key=")
+
+
+@pytest.mark.parametrize("accumulators", [2, 6])
+def test_two_accumulators_fit_1200_pixels_and_more_are_announced(
+    tmp_path: Path, accumulators: int
+) -> None:
+    rules = ["int16:wrap", "int16:saturate", *(f"int{bits}:wrap" for bits in range(17, 21))]
+    made = report([layer("4 Conv2d", accumulators=rules[:accumulators])])
+    text = page.render(made).replace("</body>", ROOM + "</body>")
+    seen = seen_by(tmp_path, text, "", "--window-size=1200,900")
+    assert seen == {"fits": accumulators == 2, "said": accumulators > 2}
 
 
 def test_a_phone_scrolls_the_tables_and_not_the_page(tmp_path: Path) -> None:

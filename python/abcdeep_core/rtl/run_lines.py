@@ -62,7 +62,7 @@ def run_script(name: str, vhdl: bool, cocotb: bool) -> str:
 _README = """\
 # Test vectors of {name}
 
-{dots} dot products of {terms} terms; {what}.
+{dots} dot {products} of {terms} {term_word}; {what}.
 
 Operands are in summing order, {words} memory words of {lanes} {lane_word} for each dot product;
 lane 0 is in the {end} significant bits; a short group or word ends with zeros.
@@ -102,7 +102,9 @@ def readme(layout: Layout, name: str, vhdl: bool, cocotb: bool) -> str:
     return _README.format(
         name=name,
         dots=layout.dots,
+        products="product" if layout.dots == 1 else "products",
         terms=unit.terms,
+        term_word="term" if unit.terms == 1 else "terms",
         what=describe(unit),
         words=layout.words,
         lanes=layout.lanes,
