@@ -81,7 +81,7 @@ def test_float_text(tmp_path: Path, notation: str, digits: int, base: int) -> No
 
 def test_float_text_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    with pytest.raises(TypeError, match="values must be float32 or a narrower float, got float64"):
+    with pytest.raises(TypeError, match="values must hold float32 or narrower floats, got float64"):
         ab.rtl.write_float_text(path, [0.5])
     with pytest.raises(ValueError, match="notation must be 'hex' or 'binary', got 'octal'"):
         ab.rtl.write_float_text(path, np.float32([1]), "octal")

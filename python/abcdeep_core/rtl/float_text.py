@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._arrays import as_float32_array
+
 _WIDTHS = {"hex": 8, "binary": 32}
 
 
@@ -52,12 +54,9 @@ def write_float_text(
     ...     path.read_text().split()
     ['3fc00000', '80000000']
     """
-    array = np.asarray(values)
-    narrow = ("float16", "float32", "bfloat16", "float8_", "float6_", "float4_")
-    if not array.dtype.name.startswith(narrow):
-        raise TypeError(f"values must be float32 or a narrower float, got {array.dtype}")
+    array = as_float32_array("values", values)
     width, spec = _width(notation), "x" if notation == "hex" else "b"
-    words = array.astype(np.float32).reshape(-1).view(np.uint32).tolist()
+    words = np.ascontiguousarray(array).reshape(-1).view(np.uint32).tolist()
     text = "".join(f"{word:0{width}{spec}}\n" for word in words)
     Path(path).write_text(text, encoding="ascii")
 
