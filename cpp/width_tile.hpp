@@ -76,9 +76,9 @@ class WidthTile {
 
     // Of one row and one vector of columns.
     struct State {
-        V chunk{}, smallest{}, largest{};    // of the sum of a chunk
-        V merged{}, positive{}, negative{};  // sums of chunks, positive terms, negative terms
-        V top{}, bottom{};                   // largest and smallest term
+        V chunk{}, smallest{}, largest{};  // of the sum of a chunk
+        V merged{}, positive{};            // sums of chunks, of positive terms
+        V top{}, bottom{};                 // largest and smallest term
     };
     struct RowRange {
         std::int64_t begin, end;

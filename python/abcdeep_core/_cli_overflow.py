@@ -156,11 +156,11 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except (ImportError, OSError, ValueError, TypeError, NotImplementedError) as error:
         print(f"abcdeep overflow: {_one_line(error, name)}", file=sys.stderr)
         return 1
-    if args.fail_over is not None and report.rate() > args.fail_over:
+    if args.fail_over is not None and (rate := report.rate()) > args.fail_over:
         width = report.narrowest()
         worst = max(report.layers, key=lambda one: one.rate(width))
         print(
-            f"abcdeep overflow: {name}: {printable(worst.layer.name)}: {report.rate():.3g} of a "
+            f"abcdeep overflow: {name}: {printable(worst.layer.name)}: {rate:.3g} of a "
             f"layer's outputs overflow, more than {args.fail_over:g} ({width} bits)",
             file=sys.stderr,
         )

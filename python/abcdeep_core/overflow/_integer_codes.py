@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._operand_types import type_of_range
+
 _DTYPES = tuple(map(np.dtype, (np.int8, np.uint8, np.int16, np.uint16)))
 _LARGEST_CODE = 2.0**17  # more than any code of 16 bits: what lies beyond saturates
 
@@ -45,10 +47,8 @@ def type_label(lowest: int, highest: int, zero_point: int = 0) -> str:
     >>> _integer_codes.type_label(-127, 127), _integer_codes.type_label(0, 255, 3)
     ('s8', 'u8 - 3')
     """
-    if lowest < 0:
-        label = f"s{max((-lowest - 1).bit_length(), highest.bit_length()) + 1}"
-    else:
-        label = f"u{max(highest.bit_length(), 1)}"
+    bits, signed = type_of_range((lowest, highest))
+    label = f"{'s' if signed else 'u'}{bits}"
     if not zero_point:
         return label
     return f"{label} - {zero_point}" if zero_point > 0 else f"{label} + {-zero_point}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 from pathlib import Path
 
-from ..report.page import require_extra
+from ..report.page import render_template, require_extra
 from ._page_layer import section_of
 from ._page_table import columns_of, groups, rows_of, terms
 from ._summary import ORDERS, Data, check, clean, number, shorten, verdict, worst_first
@@ -47,19 +46,10 @@ def render(report: Data) -> str:
     """
     check(report)
     require_extra("jinja2")
-    import jinja2
-
-    folder = importlib.resources.files(__package__)
-    sources = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in _PARTS}
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.DictLoader(sources),
-    )
     columns = columns_of(report)
-    text: str = environment.get_template("page.html").render(
+    text = render_template(
+        str(__package__),
+        _PARTS,
         title=clean(report["title"]) or "Overflow report",
         verdict=verdict(report),
         facts=_facts(report),

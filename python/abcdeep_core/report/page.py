@@ -136,6 +136,27 @@ def require_extra(*packages: str) -> None:
         )
 
 
+def render_template(package: str, files: Sequence[str], **values: object) -> str:
+    """Return the first of a package's template files, which may include the others, filled in.
+
+    Texts are escaped. Needs jinja2 (`require_extra`).
+    """
+    import jinja2
+
+    folder = importlib.resources.files(package)
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.DictLoader(
+            {name: folder.joinpath(name).read_text(encoding="utf-8") for name in files}
+        ),
+    )
+    text: str = environment.get_template(files[0]).render(**values)
+    return text
+
+
 def render(page: Page) -> str:
     """Return the page as one HTML document that refers to nothing outside itself.
 
@@ -161,13 +182,7 @@ def render(page: Page) -> str:
     True
     """
     require_extra()
-    import jinja2
-
-    source = importlib.resources.files(__package__).joinpath("template.html")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text: str = environment.from_string(source.read_text(encoding="utf-8")).render(page=page)
+    text = render_template(str(__package__), ("template.html",), page=page)
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from .._fixed_format import FixedFormat
 from .._format_base import integer
+from .._operand_types import type_of_range
+from ..bounds import signed_width
 from ..datapath import Datapath, Quantizer
 
 _TYPE = re.compile(r"([su])(\d+)")
@@ -63,8 +65,7 @@ class OperandType:
         if lowest > highest:
             raise ValueError(f"{argument} must be a smallest and a largest number, got {lowest}, "
                              f"{highest}")  # fmt: skip
-        signed = lowest < 0
-        bits = max(highest, -lowest - 1, 0).bit_length() + signed
+        bits, signed = type_of_range((lowest, highest))
         if bits > 16:
             raise ValueError(
                 f"{argument} must be within 16 bits for a test vector, got {lowest}..{highest}"
@@ -214,7 +215,7 @@ class MacUnit:
             return OperandType(self.merge.bits, self.merge.signed)
         lowest = self.chunks * self.accumulator.lowest
         return OperandType(
-            signed_bits(lowest, self.chunks * self.accumulator.highest) - (lowest == 0), lowest < 0
+            signed_width(lowest, self.chunks * self.accumulator.highest) - (lowest == 0), lowest < 0
         )
 
     @property
@@ -224,7 +225,7 @@ class MacUnit:
                     for w in (self.w.lowest, self.w.highest)]  # fmt: skip
         rule = self.accumulator
         full = OperandType(rule.bits, rule.signed)
-        needed = signed_bits(
+        needed = signed_width(
             full.lowest + self.group * min(products), full.highest + self.group * max(products)
         )
         return max(needed, rule.bits + 1, self.x.bits + 1, self.w.bits + 1)
@@ -233,7 +234,7 @@ class MacUnit:
     def merge_bits(self) -> int:
         """Bits of the exact sum of the result so far and a chunk's."""
         chunk = OperandType(self.accumulator.bits, self.accumulator.signed)
-        needed = signed_bits(
+        needed = signed_width(
             chunk.lowest + self.result.lowest, chunk.highest + self.result.highest
         )  # fmt: skip
         return max(needed, chunk.bits + 1, self.result.bits + 1)
@@ -259,8 +260,3 @@ def _refuse_other_fields(
         known = covered.get(field.name, (field.default,))
         if known is not None and found not in known:
             raise NotImplementedError(f"{field.name}={found!r} has no Verilog unit")
-
-
-def signed_bits(lowest: int, highest: int) -> int:
-    """Return the width of the two's complement words that hold lowest..highest."""
-    return max(-lowest - 1, highest, 0).bit_length() + 1
